@@ -1,39 +1,46 @@
-"""Everything that fedring raises on purpose, by whose fault it is.
+"""Everything that fedring raises on purpose.
 
     FedringError
-    ├── UserError           the user's to mend: one message, a hint, exit status 2, no traceback
-    │   ├── ConfigError         a configuration file
-    │   ├── DataError           a file of training data
-    │   ├── CertificateError    a key or certificate file
-    │   ├── BrokerError         a broker that cannot be reached or turns us away
-    │   └── StateError          the state folder: models, rounds, budgets
-    ├── PeerError           a peer's fault: logged, answered `refused`, never ends the process
+    ├── UserError               the user's to mend: `fedring: error: ...`, exit status 2
+    │   ├── ConfigError         a setting that is unknown, missing or out of its range
+    │   ├── DataError           a data file that cannot be learned from
+    │   ├── ModelError          a model file or description that cannot be used
+    │   ├── CertificateError    a key or certificate file that is broken, open to all, or foreign
+    │   ├── KeyFileError        a Paillier key file that is broken or open to all
+    │   ├── BrokerError         a broker that cannot be reached or lets us do less than we need
+    │   └── StateError          a state folder that is in use, foreign, or not readable
+    ├── PeerError               a peer's fault: logged, answered `refused`, never ends the process
     │   ├── MessageError        bytes that do not decode, or break a limit
-    │   ├── IdentityError       a certificate or signature that does not hold
-    │   ├── ProtocolError       well-formed and signed, but against the rules
-    │   ├── PublicKeyError      a Paillier key that no honest coordinator would announce
-    │   ├── BodyError           a body that no honest member could have made
-    │   └── ReleaseError        a release that no honest contributor could have made
-    ├── SumError            a check on the decrypted sum failed: the ring is void
-    ├── UpdateError         training gave an update that cannot be contributed
-    └── OneTimeError        a secret that serves once was used again: our own bug, never a peer's
+    │   ├── IdentityError       a certificate, signature or seal that does not hold
+    │   ├── PublicKeyError      a Paillier public key that no device may use
+    │   ├── BodyError           a masked body that cannot be one: length, type, value
+    │   ├── ReleaseError        a release that cannot be one: length, count, value
+    │   └── ProtocolError       well-formed and signed, but against the rules of the ring
+    ├── SumError                the decrypted sum cannot be right: it is thrown away
+    ├── UpdateError             an update with a NaN or infinity: it is never sent
+    └── OneTimeError            a secret that may serve once was asked to serve again
 
-Every `UserError` carries a name such as `config.unknown-key`; `docs/errors.md` has a section for
-each, and a test holds names and page together.
+Anything else that escapes is a bug and shows its traceback.
 """
+
+from __future__ import annotations
+
+from typing import Literal
+
+SumCheck = Literal["key range", "noise", "padding", "count", "zero", "range"]
 
 
 class FedringError(Exception):
-    """Root of the tree: whatever fedring raises on purpose."""
+    """The root: whoever catches it catches all that fedring raises on purpose."""
 
 
 class UserError(FedringError):
-    """Something that the user can mend.
+    """A mistake that the user can mend.
 
-    Args:
-        text: what is wrong, naming file, line, topic or address; no full stop at the end.
-        name: what `docs/errors.md` calls it, e.g. `data.missing-column`.
-        hint: what to do about it, where we know; may have several lines.
+    Attributes:
+        text: what is wrong, with file, line, topic or value as far as known; one sentence.
+        name: the error's own page in the docs, such as "config.unknown-key".
+        hint: what to do about it, or "" where we do not know.
     """
 
     def __init__(self, text: str, *, name: str, hint: str = "") -> None:
@@ -44,32 +51,42 @@ class UserError(FedringError):
 
 
 class ConfigError(UserError):
-    """A configuration file is missing, is no TOML, or asks for what cannot be."""
+    """A setting is unknown, missing, or out of its range."""
 
 
 class DataError(UserError):
-    """A file of training data is missing, damaged, or has other columns than the model."""
+    """A data file cannot be learned from: wrong columns, shapes, values."""
+
+
+class ModelError(UserError):
+    """A model file or the description of a model cannot be used."""
 
 
 class CertificateError(UserError):
-    """A key or certificate file is missing, damaged, readable by others, or does not match."""
+    """A key or certificate file is missing, broken, readable by all, or of another fleet."""
+
+
+class KeyFileError(UserError):
+    """A Paillier key file is missing, broken, or readable by all."""
 
 
 class BrokerError(UserError):
-    """The broker cannot be reached, or turns us away."""
+    """The broker cannot be reached, or lets us do less than we need."""
 
 
 class StateError(UserError):
-    """The state folder is in use, damaged, or holds something else than was asked for."""
+    """A state folder is in use, belongs to somebody else, or cannot be read."""
 
 
 class PeerError(FedringError):
-    """Somebody else sent what must not be accepted.
+    """A peer sent what it must not send.
 
-    Args:
-        reason: what was wrong with it, in words that may be sent back in a `refused`.
-        sender: who sent it (device name or number), where known.
-        kind: kind of the message, where known.
+    Attributes:
+        reason: what is wrong, short enough for a `refused` answer.
+        sender: name or number of the peer, "" where whoever raises does not know it.
+        kind: kind of the message, "" where whoever raises does not know it.
+
+    Code that knows the sender fills it in on the way up: `error.sender = peer.name; raise`.
     """
 
     def __init__(self, reason: str, *, sender: str = "", kind: str = "") -> None:
@@ -79,65 +96,78 @@ class PeerError(FedringError):
         self.kind = kind
 
     def __str__(self) -> str:
-        about = " from ".join(part for part in (self.kind, self.sender) if part)
-        return f"{about}: {self.reason}" if about else self.reason
+        origin = " from ".join(fact for fact in (self.kind, self.sender) if fact)
+        return f"{origin}: {self.reason}" if origin else self.reason
 
 
 class MessageError(PeerError):
-    """Bytes that do not decode, or a value beyond its limit."""
+    """Bytes do not decode to a message, or break one of its limits."""
 
 
 class IdentityError(PeerError):
-    """A certificate, signature or seal that does not hold."""
-
-
-class ProtocolError(PeerError):
-    """Well-formed and signed, but against the rules of the protocol."""
+    """A certificate, signature or seal does not hold."""
 
 
 class PublicKeyError(PeerError):
-    """A Paillier public key of the wrong size or shape."""
+    """A Paillier public key is one that no device may encrypt under."""
 
 
 class BodyError(PeerError):
-    """A body of the wrong length, or with values outside its group."""
+    """A masked body cannot be one: its length, type or values are wrong."""
 
 
 class ReleaseError(PeerError):
-    """A release of the wrong length, or with values that are no ciphertexts."""
+    """A release cannot be one: its length, count or values are wrong."""
+
+
+class ProtocolError(PeerError):
+    """A message is well-formed and signed, but the rules of the ring do not allow it."""
 
 
 class SumError(FedringError):
-    """A check on the decrypted sum failed, so nothing of it is used.
+    """A decrypted sum failed one of its checks; nothing of it is used.
 
-    Args:
-        check: which one: "key range" or "padding" (a release is bad), "noise", "count", "zero" or
-            "range" (a body is bad).
-        text: what was found, without any value of the sum.
+    Attributes:
+        check: the check that failed. "key range" blames a release, "noise" and "padding" a body,
+            "count", "zero" and "range" what a contributor put into its body.
+        detail: the value met and the bound it broke.
     """
 
-    def __init__(self, check: str, text: str = "") -> None:
-        super().__init__(f"{check}: {text}" if text else check)
+    def __init__(self, check: SumCheck, detail: str) -> None:
+        super().__init__(f"sum check '{check}' failed: {detail}")
         self.check = check
-        self.text = text
+        self.detail = detail
 
 
 class UpdateError(FedringError):
-    """Training gave NaN or an infinite value; nothing was rounded, nothing leaves the device.
+    """An update holds a NaN or an infinity.
 
-    Args:
-        layer: name of the array, or "" where only the flat vector is known.
-        index: position in that array (or vector), counted flat.
-        value: what stands there.
+    Attributes:
+        index: position of the first such value in the flat update, or in `layer` when named.
+        value: the value, NaN or infinite.
+        layer: name of the layer, "" where whoever raises sees the flat vector only.
     """
 
-    def __init__(self, layer: str, index: int, value: float) -> None:
-        place = f"{layer}[{index}]" if layer else f"[{index}]"
-        super().__init__(f"update{' ' if layer else ''}{place} is {value}")
-        self.layer = layer
+    def __init__(self, index: int, value: float, *, layer: str = "") -> None:
+        super().__init__(index, value)
         self.index = index
         self.value = value
+        self.layer = layer
+
+    def __str__(self) -> str:
+        where = f"layer '{self.layer}'" if self.layer else "the update"
+        return f"value {self.index} of {where} is {self.value}"
 
 
 class OneTimeError(FedringError):
-    """A secret that serves once was used again; the message says what that would reveal."""
+    """A secret that may be used once was asked to serve a second time.
+
+    Attributes:
+        secret: what was to be used again.
+        reveals: what the second use would tell, and to whom.
+    """
+
+    def __init__(self, secret: str, reveals: str) -> None:
+        super().__init__(f"{secret} is used up: a second use would reveal {reveals}")
+        self.secret = secret
+        self.reveals = reveals
