@@ -1,0 +1,124 @@
+"""Who goes into which ring: cohorts, ring sizes, thresholds, and who sits out.
+
+A cohort is one ring's worth of devices, fixed for an epoch: sums over freshly drawn rings would
+give away what is constant about a device after about a ring's worth of rounds. At the first round
+of an epoch the devices seen alive are dealt evenly; a device that comes later joins the smallest.
+
+Source: docs/protocol.md, section 4, step 3, and section 8.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from attrs import define, field, frozen
+
+from fedring.shared.membership import Joined
+from fedring.shared.messages import MAX_ROSTER
+
+BENCH_AFTER = 2
+"""Rings in a row that a device may break by silence before it sits out."""
+BENCH_ROUNDS = 3
+"""Rounds that it then sits out."""
+
+
+@define
+class Cohorts:
+    """The table of an epoch: device number -> cohort, 0, 1, 2 ...
+
+    Attributes:
+        table: stored by the coordinator whenever it grows.
+    """
+
+    table: dict[int, int] = field(factory=dict)
+
+    def deal(self, numbers: Iterable[int], ring_size: int) -> None:
+        """Deal the first devices of an epoch evenly into `ceil(N / ring_size)` cohorts."""
+        ordered = sorted(set(numbers))
+        n_cohorts = -(-len(ordered) // ring_size)
+        self.table = {number: place % n_cohorts for place, number in enumerate(ordered)}
+
+    def of(self, number: int) -> int:
+        """The device's cohort; a new device joins the smallest that has room."""
+        if number not in self.table:
+            sizes = Counter(self.table.values())
+            cohort = min(sizes, key=lambda one: (sizes[one], one), default=0)
+            if sizes[cohort] >= MAX_ROSTER:
+                cohort = max(sizes) + 1
+            self.table[number] = cohort
+        return self.table[number]
+
+
+@frozen
+class Choice:
+    """Who of those ready can form a ring together.
+
+    Attributes:
+        members: by device number, ascending; empty when no ring can be formed.
+        turned_away: why each of the others cannot be in it.
+    """
+
+    members: tuple[Joined, ...]
+    turned_away: Mapping[int, str]
+
+
+def choose(candidates: Sequence[Joined]) -> Choice:
+    """Form the largest ring in which every member's own threshold can be met.
+
+    Whoever wants more company than the ring can offer is left out, the most demanding first. At
+    most 64 fit; the lowest numbers go first.
+    """
+    members = sorted(candidates, key=lambda joined: joined.number)
+    turned_away = {joined.number: f"ring is full at {MAX_ROSTER}" for joined in members[MAX_ROSTER:]}
+    members = members[:MAX_ROSTER]
+    keys = Counter(joined.ready.message.round_key for joined in members)
+    for joined in list(members):
+        if keys[joined.ready.message.round_key] > 1:
+            members.remove(joined)
+            turned_away[joined.number] = "its round key is another device's as well"
+    while members:
+        demanding = max(members, key=lambda joined: joined.ready.message.threshold)
+        if demanding.ready.message.threshold < len(members):
+            break
+        members.remove(demanding)
+        turned_away[demanding.number] = (
+            f"ring of {len(members) + 1}, it answers above {demanding.ready.message.threshold}"
+        )
+    if len(members) < 2:
+        turned_away |= {joined.number: "no company" for joined in members}
+        members = []
+    return Choice(tuple(members), turned_away)
+
+
+@define
+class Bench:
+    """Devices that broke rings by silence, as the coordinator itself saw it.
+
+    A signed `refused` is an answer and never counts. Nothing here rests on what devices say of
+    one another.
+
+    Attributes:
+        strikes: rings broken in a row, by device number.
+        until: first round that a benched device may join again.
+    """
+
+    strikes: dict[int, int] = field(factory=dict)
+    until: dict[int, int] = field(factory=dict)
+
+    def silent(self, number: int, round_number: int) -> bool:
+        """Note that a device went silent between list and release; tells whether it is benched."""
+        self.strikes[number] = self.strikes.get(number, 0) + 1
+        if self.strikes[number] < BENCH_AFTER:
+            return False
+        self.until[number] = round_number + BENCH_ROUNDS + 1
+        return True
+
+    def contributed(self, number: int) -> None:
+        """Note that a device saw a ring through."""
+        self.strikes.pop(number, None)
+        self.until.pop(number, None)
+
+    def rounds_left(self, number: int, round_number: int) -> int:
+        """How many rounds, this one included, the device still sits out."""
+        return max(0, self.until.get(number, 0) - round_number)

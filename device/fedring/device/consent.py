@@ -1,0 +1,61 @@
+"""What a device agrees to do, whatever a coordinator asks.
+
+These limits are the owner's, set in the device's own configuration; an announce can never widen
+them. An announce that asks for more is refused with the reason, and the round goes on without this
+device.
+
+Source: docs/protocol.md, sections 1, 2 and 4 (step 1).
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+from fedring.shared.encryption import check_public_key
+
+from fedring.shared.errors import PublicKeyError
+from fedring.shared.messages import Announce
+
+
+@frozen(kw_only=True)
+class Consent:
+    """Limits on what a coordinator may ask of this device.
+
+    Attributes:
+        threshold: this device releases only for lists of more names than this.
+        suites: encryption suites that it takes part in.
+        minimum_key_bits: shortest Paillier modulus that it encrypts under.
+        max_epochs: most passes over its data in one round.
+        max_values: longest vector that it contributes: a bound on memory.
+        max_duration_s: longest ready, lap, patience or release time that it accepts.
+    """
+
+    threshold: int
+    suites: frozenset[str] = frozenset({"hybrid"})
+    minimum_key_bits: int = 2048
+    max_epochs: int = 100
+    max_values: int = 2_000_000
+    max_duration_s: float = 3600.0
+
+    def objection(self, announce: Announce) -> str | None:
+        """Why this device does not take part, or None when it does."""
+        if announce.ring.size <= self.threshold:
+            return (
+                f"rings have {announce.ring.size} members, "
+                f"this device answers above {self.threshold}"
+            )
+        if announce.suite not in self.suites:
+            return f"suite {announce.suite} is not allowed on this device"
+        if announce.plan.epochs > self.max_epochs:
+            return f"{announce.plan.epochs} epochs asked, this device does {self.max_epochs}"
+        if announce.n_values > self.max_values:
+            return f"{announce.n_values} values asked, this device does {self.max_values}"
+        ring = announce.ring
+        if max(ring.ready_s, ring.patience_s, ring.release_s, ring.lap_s) > self.max_duration_s:
+            return f"durations above {self.max_duration_s:g} s"
+        try:
+            check_public_key(
+                int.from_bytes(announce.paillier_n, "big"), minimum_bits=self.minimum_key_bits
+            )
+        except PublicKeyError as fault:
+            return fault.reason
+        return None

@@ -1,0 +1,373 @@
+"""One member's part in handing tokens round its ring.
+
+A member takes a token that is whole and does not name it, adds its own body (always the same
+stored one) and its name, and hands on to the next member of the lap that the token does not name;
+the last hands to the coordinator. It keeps a token until the one after its next has it (`passed`),
+so that the death of a single holder costs a detour and not the lap. Who is silent for one patience
+or refuses is gone round; nobody is gone back to.
+
+Bodies are masked: whatever the order, the copies and the detours, a token tells nothing to anybody.
+The rules here are about speed, memory and good order; secrecy rests on `member` alone.
+
+Source: docs/protocol.md, section 4, step 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+from attrs import define, field
+from fedring.shared.encryption import Body, Suite
+
+from fedring.shared.effects import Report, Send
+from fedring.shared.envelopes import Signed, Signer, open_envelope, sign
+from fedring.shared.errors import BodyError, PeerError, ProtocolError
+from fedring.shared.identity import Peer
+from fedring.shared.membership import Membership
+from fedring.shared.messages import (
+    COORDINATOR_NAME,
+    COORDINATOR_NUMBER,
+    Busy,
+    Chunk,
+    Hop,
+    Lap,
+    Message,
+    Passed,
+    Progress,
+    Refused,
+    Taken,
+    tag,
+)
+from fedring.shared.tokens import Arrival, Departure
+
+Effects: TypeAlias = list[Send | Report]
+
+MAX_ADDITIONS = 3
+"""Tokens of one lap that a member adds itself to: room for competing ones, a bound on its work."""
+MAX_ARRIVALS = 2
+"""Half-received tokens kept at a time: a bound on memory, whatever others send."""
+REPEAT_S = 1.0
+"""How often a header is repeated to a receiver without news."""
+
+
+@define
+class _Holding:
+    """A token that this member has added itself to and hands on.
+
+    Attributes:
+        about: digest under which whoever gave it is answered (a hop, or the lap itself).
+        source: who gave it: a member's number, or the coordinator's for a token begun here.
+        departure: its signed bytes.
+        targets: who was tried, in order; the last is being waited for.
+        taken: a target has said so; now its `passed` is awaited.
+        heard_at: last news from the present target.
+        sent_at: when the header last left.
+        busy_since: since when the present target has had no room.
+    """
+
+    about: bytes
+    source: int
+    departure: Departure
+    targets: list[int]
+    heard_at: float
+    sent_at: float
+    taken: bool = False
+    busy_since: float | None = None
+
+
+@define(eq=False)
+class Relay:
+    """Tokens of one ring as one member sees them.
+
+    Attributes:
+        membership: the ring.
+        coordinator: whose laps count.
+        me: own device number.
+        body: own masked body; the same for every token.
+        suite: adds bodies.
+        signer: own identity.
+        patience_s: how long a silent neighbour is waited for.
+        added: own body went into at least one token.
+    """
+
+    membership: Membership
+    coordinator: Peer
+    me: int
+    body: Body = field(repr=False)
+    suite: Suite = field(repr=False)
+    signer: Signer
+    patience_s: float
+    added: bool = False
+    _lap: Signed[Lap] | None = None
+    _additions: int = 0
+    _arrivals: dict[bytes, Arrival] = field(factory=dict, repr=False)
+    _holdings: list[_Holding] = field(factory=list, repr=False)
+    _gone: set[bytes] = field(factory=set, repr=False)
+
+    @property
+    def repeat_s(self) -> float:
+        return min(REPEAT_S, self.patience_s / 3)
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` has something to do, if nothing comes before."""
+        times = [max(h.sent_at, h.heard_at) + self.repeat_s for h in self._holdings]
+        times += [a.heard_at + self.patience_s for a in self._arrivals.values()]
+        return min(times, default=None)
+
+    def lap(self, lap: Signed[Lap], now: float) -> Effects:
+        """A lap begins; its first member starts the token."""
+        self._enter(lap)
+        if lap != self._lap or lap.message.order[0] != self.me:
+            return []
+        if self._state_of(lap.digest) is None:
+            return self._hold(lap.digest, COORDINATOR_NUMBER, self.body, (self.me,), now)
+        return [self._answer(lap.digest, COORDINATOR_NUMBER)]
+
+    def hop(self, hop: Signed[Hop], now: float) -> Effects:
+        """A member offers a token."""
+        message = hop.message
+        if self._state_of(hop.digest) is not None:
+            return [self._answer(hop.digest, message.sender)]
+        if arrival := self._arrivals.get(hop.digest):
+            return [self._progress(arrival)]
+        try:
+            self._check(hop)
+        except PeerError as fault:
+            return self._refuse(hop.digest, message.sender, fault.reason)
+        if self._additions >= MAX_ADDITIONS:
+            reason = f"already added itself to {MAX_ADDITIONS} tokens of this lap"
+            return self._refuse(hop.digest, message.sender, reason)
+        if len(self._arrivals) >= MAX_ARRIVALS:
+            return [self._say(Busy(**self._tag(), about=hop.digest), message.sender)]
+        arrival = self._arrivals[hop.digest] = Arrival(hop, now)
+        return [self._progress(arrival)]
+
+    def awaits(self, hop_digest: bytes, sender: int) -> bool:
+        """Whether a chunk of this hop from this sender would be of use: asked before verifying."""
+        arrival = self._arrivals.get(hop_digest)
+        return arrival is not None and arrival.hop.message.sender == sender
+
+    def chunk(self, chunk: Signed[Chunk], now: float) -> Effects:
+        """A piece of a token.
+
+        Raises:
+            ProtocolError: a piece that its hop cannot have.
+        """
+        if not self.awaits(chunk.message.hop, chunk.message.sender):
+            return []
+        arrival = self._arrivals[chunk.message.hop]
+        worth_telling = arrival.add(chunk.message, now)
+        if arrival.whole:
+            return self._take(arrival, now)
+        return [self._progress(arrival)] if worth_telling else []
+
+    def answered(self, answer: Message, now: float) -> Effects:
+        """A target of one of our tokens says how it stands."""
+        about = getattr(answer, "about", b"")
+        holding = next((h for h in self._holdings if h.departure.hop.digest == about), None)
+        if holding is None or answer.sender not in holding.targets:
+            return []
+        present = answer.sender == holding.targets[-1]
+        match answer:
+            case Taken():
+                return self._taken_over(holding, answer.sender, now)
+            case Passed():
+                self._holdings.remove(holding)
+                self._gone.add(holding.about)
+                return [] if holding.taken else self._tell_source(holding)
+            case Progress(chunks=chunks) if present and not holding.taken:
+                holding.heard_at = now
+                holding.busy_since = None
+                return self._to(holding, holding.departure.progressed(chunks))
+            case Busy() if present:
+                holding.heard_at = now
+                holding.busy_since = now if holding.busy_since is None else holding.busy_since
+            case Refused() if answer.sender == COORDINATOR_NUMBER:
+                self._holdings.remove(holding)
+            case Refused() if present:
+                return self._go_round(holding, now)
+        return []
+
+    def tick(self, now: float, alive_at: float) -> Effects:
+        """Time has passed.
+
+        Args:
+            now: the clock.
+            alive_at: when our own connection was last proven alive; nobody is called silent while
+                it is us who cannot be heard.
+        """
+        effects: Effects = []
+        for digest, arrival in list(self._arrivals.items()):
+            if now - arrival.heard_at >= self.patience_s:
+                del self._arrivals[digest]
+        for holding in list(self._holdings):
+            silent = now - holding.heard_at >= self.patience_s and alive_at > holding.sent_at
+            busy = holding.busy_since is not None and now - holding.busy_since >= self.patience_s
+            if (silent or busy) and holding.targets[-1] != COORDINATOR_NUMBER:
+                effects += self._go_round(holding, now)
+            elif now - max(holding.sent_at, holding.heard_at) >= self.repeat_s:
+                holding.sent_at = now
+                effects += self._to(holding, [holding.departure.repeat()])
+        return effects
+
+    def reconnected(self, now: float) -> Effects:
+        """Our connection is back: silence counts anew, headers go out again."""
+        effects: Effects = []
+        for holding in self._holdings:
+            holding.heard_at = holding.sent_at = now
+            effects += self._to(holding, [holding.departure.repeat()])
+        return effects
+
+    def _present_lap(self) -> Signed[Lap]:
+        if self._lap is None:
+            raise RuntimeError("no lap has begun")
+        return self._lap
+
+    def _enter(self, lap: Signed[Lap]) -> None:
+        """Go over to a later lap; tokens of the one before are of no use any more."""
+        if self._lap is not None and lap.message.lap <= self._lap.message.lap:
+            return
+        self._lap = lap
+        self._additions = 0
+        self._arrivals.clear()
+        self._holdings.clear()
+        self._gone.clear()
+
+    def _check(self, hop: Signed[Hop]) -> None:
+        message = hop.message
+        if self._lap is None or message.lap != self._lap.raw:
+            lap = open_envelope(message.lap).verified_by(self.coordinator, Lap)
+            self.check_lap(lap)
+            self._enter(lap)
+            if lap != self._lap:
+                raise ProtocolError("token of an earlier lap")
+        order = self._present_lap().message.order
+        places = [order.index(name) if name in order else -1 for name in message.names]
+        if -1 in places or places != sorted(set(places)):
+            raise ProtocolError("names that are not in the order of the lap")
+        if message.names[-1] != message.sender:
+            raise ProtocolError("the sender is not the last name")
+        if self.me in message.names:
+            raise ProtocolError("this device is in the token already")
+        if self.me not in order or order.index(self.me) < places[-1]:
+            raise ProtocolError("this device is not after the sender in the lap")
+        if message.size != self.suite.body_bytes:
+            raise ProtocolError(f"size {message.size}, expected {self.suite.body_bytes}")
+
+    def check_lap(self, lap: Signed[Lap]) -> None:
+        """Check that a verified lap is one of this ring.
+
+        Raises:
+            ProtocolError: another roster, doubled or foreign names.
+        """
+        message = lap.message
+        if message.roster != self.membership.digest:
+            raise ProtocolError("lap of another roster", kind="lap")
+        if len(set(message.order)) != len(message.order):
+            raise ProtocolError("lap with doubled names", kind="lap")
+        if foreign := set(message.order) - set(self.membership.members):
+            raise ProtocolError(f"lap with foreign name {min(foreign)}", kind="lap")
+
+    def _take(self, arrival: Arrival, now: float) -> Effects:
+        hop = arrival.hop
+        del self._arrivals[hop.digest]
+        try:
+            total = self.suite.decode_body(arrival.body())
+        except BodyError as fault:
+            return self._refuse(hop.digest, hop.message.sender, fault.reason)
+        if self._additions >= MAX_ADDITIONS:
+            reason = f"already added itself to {MAX_ADDITIONS} tokens of this lap"
+            return self._refuse(hop.digest, hop.message.sender, reason)
+        self.suite.add(total, self.body)
+        names = (*hop.message.names, self.me)
+        return self._hold(hop.digest, hop.message.sender, total, names, now)
+
+    def _hold(
+        self, about: bytes, source: int, total: Body, names: tuple[int, ...], now: float
+    ) -> Effects:
+        self._additions += 1
+        self.added = True
+        header = Hop(
+            **self._tag(), lap=self._present_lap().raw, names=names, size=self.suite.body_bytes
+        )
+        departure = Departure(sign(header, self.signer), self.suite.encode_body(total), self.signer)
+        holding = _Holding(about, source, departure, [self._after(self.me)], now, now)
+        self._holdings.append(holding)
+        return [self._answer(about, source), *self._to(holding, departure.begin())]
+
+    def _after(self, number: int) -> int:
+        """The next of the lap after this one; after the last the coordinator."""
+        order = self._present_lap().message.order
+        place = order.index(number) + 1
+        return order[place] if place < len(order) else COORDINATOR_NUMBER
+
+    def _go_round(self, holding: _Holding, now: float) -> Effects:
+        passed_over = holding.targets[-1]
+        if passed_over == COORDINATOR_NUMBER:
+            return []
+        target = self._after(passed_over)
+        holding.targets.append(target)
+        holding.taken = False
+        holding.busy_since = None
+        holding.heard_at = holding.sent_at = now
+        note = Report(
+            "went round", {"member": passed_over, "next": target, "names": len(holding.targets)}
+        )
+        return [note, *self._to(holding, holding.departure.begin())]
+
+    def _taken_over(self, holding: _Holding, by: int, now: float) -> Effects:
+        """`by` has the token now; what was tried after it need not be waited for."""
+        holding.heard_at = now
+        holding.busy_since = None
+        if holding.taken and holding.targets[-1] == by:
+            return []
+        if by != holding.targets[-1]:
+            holding.targets.append(by)
+        holding.taken = True
+        return self._tell_source(holding)
+
+    def _tell_source(self, holding: _Holding) -> Effects:
+        if holding.source == COORDINATOR_NUMBER:
+            return []
+        return [self._say(Passed(**self._tag(), about=holding.about), holding.source)]
+
+    def _state_of(self, about: bytes) -> type[Taken] | type[Passed] | None:
+        if about in self._gone:
+            return Passed
+        for holding in self._holdings:
+            if holding.about == about:
+                return Passed if holding.taken else Taken
+        return None
+
+    def _answer(self, about: bytes, to: int) -> Send:
+        state = self._state_of(about) or Taken
+        if to == COORDINATOR_NUMBER:
+            state = Taken
+        return self._say(state(**self._tag(), about=about), to)
+
+    def _progress(self, arrival: Arrival) -> Send:
+        about = arrival.hop.digest
+        answer = Progress(**self._tag(), about=about, chunks=arrival.chunks)
+        return self._say(answer, arrival.hop.message.sender)
+
+    def _refuse(self, about: bytes, to: int, reason: str) -> Effects:
+        note = Report("token refused", {"from": self._name(to), "reason": reason})
+        return [self._say(Refused(**self._tag(), about=about, reason=reason), to), note]
+
+    def _say(self, message: Message, to: int) -> Send:
+        return Send(self._name(to), sign(message, self.signer).raw)
+
+    def _to(self, holding: _Holding, pieces: Iterator[bytes] | list[bytes]) -> Effects:
+        name = self._name(holding.targets[-1])
+        return [Send(name, piece) for piece in pieces]
+
+    def _name(self, number: int) -> str:
+        if number == COORDINATOR_NUMBER:
+            return COORDINATOR_NAME
+        return self.membership.members[number].peer.name
+
+    def _tag(self) -> dict[str, Any]:
+        roster = self.membership.roster.message
+        return tag(roster.fleet, roster.epoch, roster.round, self.me)

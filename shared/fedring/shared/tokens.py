@@ -1,0 +1,144 @@
+"""A token on its way: the pieces that leave, and the pieces that arrive.
+
+A token is one `Hop` header and its chunks. `Departure` holds the signed bytes of a token and says
+which of them to send next; they are made once and sent as often as needed, to whichever member
+takes them. `Arrival` gathers the chunks of one hop in memory bounded by the header's size.
+
+Neither checks a signature: only verified messages come here.
+
+Source: docs/protocol.md, section 4, step 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fedring.shared.envelopes import Signed, Signer, sign
+from fedring.shared.errors import ProtocolError
+from fedring.shared.messages import CHUNK_BYTES, Chunk, Hop
+
+WINDOW_CHUNKS = 16
+"""Chunks sent ahead of the receiver's last `progress`: 1 MiB, what brokers queue for a client."""
+PROGRESS_EVERY = 4
+"""Chunks between two unasked `progress` answers, a quarter of the window."""
+
+
+class Departure:
+    """The signed bytes of one token, and how far its present receiver has come.
+
+    Attributes:
+        hop: the signed header.
+        acknowledged: chunks that the receiver has.
+    """
+
+    def __init__(self, hop: Signed[Hop], body: bytes, signer: Signer) -> None:
+        if len(body) != hop.message.size:
+            raise ValueError(f"a body of {len(body)} bytes under a header of {hop.message.size}")
+        self.hop = hop
+        self.acknowledged = 0
+        self._body = memoryview(body)
+        self._signer = signer
+        self._chunks: list[bytes] = []
+        self._next = 0
+        self._resuming = False
+
+    def begin(self) -> Iterator[bytes]:
+        """The header and the first window, for a receiver that has nothing yet."""
+        self.acknowledged = 0
+        self._next = 0
+        self._resuming = False
+        yield self.hop.raw
+        yield from self._window()
+
+    def repeat(self) -> bytes:
+        """The header again, for a receiver that has been silent; its answer says where to go on."""
+        self._resuming = True
+        return self.hop.raw
+
+    def progressed(self, chunks: int) -> Iterator[bytes]:
+        """What to send now that the receiver has its first `chunks` chunks."""
+        chunks = min(chunks, self.hop.message.n_chunks)
+        if self._resuming:
+            self._resuming = False
+            self._next = chunks
+        self.acknowledged = max(self.acknowledged, chunks)
+        self._next = max(self._next, self.acknowledged)
+        yield from self._window()
+
+    def _window(self) -> Iterator[bytes]:
+        end = min(self.acknowledged + WINDOW_CHUNKS, self.hop.message.n_chunks)
+        while self._next < end:
+            self._next += 1
+            yield self._chunk(self._next - 1)
+
+    def _chunk(self, index: int) -> bytes:
+        while len(self._chunks) <= index:
+            start = len(self._chunks) * CHUNK_BYTES
+            header = self.hop.message
+            chunk = Chunk(
+                fleet=header.fleet,
+                epoch=header.epoch,
+                round=header.round,
+                sender=header.sender,
+                hop=self.hop.digest,
+                index=len(self._chunks),
+                data=bytes(self._body[start : start + CHUNK_BYTES]),
+            )
+            self._chunks.append(sign(chunk, self._signer).raw)
+        return self._chunks[index]
+
+
+class Arrival:
+    """The chunks of one hop, as they come in.
+
+    Attributes:
+        hop: the signed header.
+        heard_at: when a piece of it last came, on the receiver's clock.
+    """
+
+    def __init__(self, hop: Signed[Hop], now: float) -> None:
+        self.hop = hop
+        self.heard_at = now
+        self._pieces: dict[int, bytes] = {}
+        self._in_a_row = 0
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks are here without a gap from the first."""
+        return self._in_a_row
+
+    @property
+    def whole(self) -> bool:
+        return self._in_a_row == self.hop.message.n_chunks
+
+    def add(self, chunk: Chunk, now: float) -> bool:
+        """Keep a chunk; tells whether the sender should hear of the progress.
+
+        Raises:
+            ProtocolError: an index or a length that this hop cannot have; nothing is kept.
+        """
+        n_chunks = self.hop.message.n_chunks
+        if chunk.index >= n_chunks:
+            raise ProtocolError(f"chunk {chunk.index} of a token of {n_chunks}", kind=chunk.kind)
+        expected = min(CHUNK_BYTES, self.hop.message.size - chunk.index * CHUNK_BYTES)
+        if len(chunk.data) != expected:
+            raise ProtocolError(
+                f"chunk {chunk.index} has {len(chunk.data)} bytes, expected {expected}",
+                kind=chunk.kind,
+            )
+        self.heard_at = now
+        before = self._in_a_row
+        self._pieces.setdefault(chunk.index, chunk.data)
+        while self._in_a_row in self._pieces:
+            self._in_a_row += 1
+        return self._in_a_row // PROGRESS_EVERY > before // PROGRESS_EVERY
+
+    def body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            ValueError: chunks are missing.
+        """
+        if not self.whole:
+            raise ValueError(f"{self._in_a_row} of {self.hop.message.n_chunks} chunks are here")
+        return b"".join(self._pieces[index] for index in range(self.hop.message.n_chunks))
