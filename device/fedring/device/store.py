@@ -2,8 +2,8 @@
 
 Two kinds of records (docs/protocol.md, sections 2, 4 and 6):
 
-- **Durable before the call returns**: `persist_joined` before `ready` leaves, `persist_release`
-  before the release leaves, `persist_revocation` before anything is judged by the new list. They
+- **Durable before the call returns**: `persist_joined` before `ready` leaves, `persist_release` and
+  `persist_evaluation` before what they count leaves, `persist_revocation` before anything is judged by the new list. They
   only grow; a step back or a repetition is refused and changes nothing.
 - **Batched**: what the agent likes to `remember` for its status. It reaches the disk with the next
   durable record, by `flush` or at `close`: memory cards wear out by syncs, and losing it costs
@@ -53,7 +53,6 @@ _SCHEMA = (
         CREATE TABLE revocation (
             row INTEGER PRIMARY KEY CHECK (row = 1),
             number INTEGER NOT NULL,
-            epoch INTEGER NOT NULL,
             list BLOB NOT NULL
         ) STRICT
         """,
@@ -68,12 +67,10 @@ class StoredRevocation:
 
     Attributes:
         number: grows with every list of the fleet.
-        epoch: the epoch that it carries, >= 1.
-        raw: the envelope's bytes, to be verified again when read.
+        raw: the envelope's bytes; whoever reads them back verifies them again.
     """
 
     number: int
-    epoch: int
     raw: bytes
 
 
@@ -176,62 +173,58 @@ class DeviceStore:
         level = cap if level is None else min(level, cap)
         return Budget(level, per_day, cap, total=total, since=now)
 
-    def persist_release(
-        self, total: int, level: float, *, evaluation: tuple[int, float] | None = None
-    ) -> None:
+    def persist_release(self, total: int, level: float) -> None:
         """Note, durably, that a release is about to leave.
 
         Args:
             total: count of releases with this one.
             level: what is left in the release budget.
-            evaluation: the same two for the evaluation budget, when the sum holds evaluation
-                values of this device.
 
         Raises:
-            ProtocolError: a count does not grow.
+            ProtocolError: the count does not grow.
             StateError: it could not be written; the release must not leave.
         """
+        self._persist_spent("releases", "release_level", total, level)
+
+    def persist_evaluation(self, total: int, level: float) -> None:
+        """Note, durably, that evaluation values are about to enter a sum; see `persist_release`."""
+        self._persist_spent("evaluations", "evaluation_level", total, level)
+
+    def _persist_spent(self, count: str, level_column: str, total: int, level: float) -> None:
         with self._durably() as connection:
-            before = connection.execute("SELECT releases, evaluations FROM device").fetchone()
-            if total <= before[0] or (evaluation is not None and evaluation[0] <= before[1]):
-                raise ProtocolError(f"release {total} is not above {before[0]}, already counted")
-            connection.execute("UPDATE device SET releases = ?, release_level = ?", (total, level))
-            if evaluation is not None:
-                connection.execute(
-                    "UPDATE device SET evaluations = ?, evaluation_level = ?", evaluation
-                )
+            (before,) = connection.execute(f"SELECT {count} FROM device").fetchone()  # noqa: S608
+            if total <= before:
+                raise ProtocolError(f"{total} {count} are not above {before}, already counted")
+            connection.execute(
+                f"UPDATE device SET {count} = ?, {level_column} = ?",  # noqa: S608
+                (total, level),
+            )
 
     def revocation(self) -> StoredRevocation | None:
         """The revocation list of the highest number seen."""
         with self._database.snapshot() as connection:
             return _stored_revocation(connection)
 
-    def persist_revocation(self, number: int, epoch: int, raw: bytes) -> None:
+    def persist_revocation(self, number: int, raw: bytes) -> None:
         """Keep a verified revocation list, durably; the same one again changes nothing.
 
         Raises:
-            ProtocolError: older than the one kept, of a lower epoch, or another one of its number.
+            ProtocolError: older than the one kept, or another one of its number.
             StateError: it could not be written.
         """
-        new = StoredRevocation(number, epoch, raw)
+        new = StoredRevocation(number, raw)
         with self._durably() as connection:
             kept = _stored_revocation(connection)
             if new == kept:
                 return
-            if kept is not None and (number <= kept.number or epoch < kept.epoch):
+            if kept is not None and number <= kept.number:
                 raise ProtocolError(
-                    f"revocation list {number} of epoch {epoch} is not above list {kept.number} "
-                    f"of epoch {kept.epoch}, which this device has"
+                    f"revocation list {number} is not above list {kept.number}, already here"
                 )
             connection.execute(
-                "INSERT OR REPLACE INTO revocation (row, number, epoch, list) VALUES (1, ?, ?, ?)",
-                (number, epoch, raw),
+                "INSERT OR REPLACE INTO revocation (row, number, list) VALUES (1, ?, ?)",
+                (number, raw),
             )
-
-    def epoch(self) -> int:
-        """The highest epoch that this device knows of, by a revocation list or a joined round."""
-        kept = self.revocation()
-        return max(self.joined()[0], kept.epoch if kept else 0)
 
     def remember(self, **facts: Any) -> None:
         """Keep values that JSON can hold, batched: see the module's text."""
@@ -305,5 +298,5 @@ def keep_model(path: Path, model: Model, note: Mapping[str, object]) -> None:
 
 
 def _stored_revocation(connection: sqlite3.Connection) -> StoredRevocation | None:
-    row = connection.execute("SELECT number, epoch, list FROM revocation").fetchone()
+    row = connection.execute("SELECT number, list FROM revocation").fetchone()
     return StoredRevocation(*row) if row else None

@@ -39,7 +39,6 @@ def store(folder: Path) -> Iterator[DeviceStore]:
 def test_a_new_store_has_joined_and_seen_nothing(store: DeviceStore) -> None:
     assert store.joined() == (0, 0)
     assert store.revocation() is None
-    assert store.epoch() == 0
     assert store.memory() == {}
 
 
@@ -70,16 +69,19 @@ def test_a_round_is_joined_once_and_never_an_earlier_one(
 
 def test_a_release_is_counted_once(folder: Path) -> None:
     with open_store(folder) as store:
-        store.persist_release(1, 9.0, evaluation=(1, 4.0))
+        store.persist_release(1, 9.0)
         store.persist_release(2, 8.5)
-        for total, evaluation in [(2, None), (1, None), (3, (1, 4.0))]:
+        store.persist_evaluation(1, 4.0)
+        for total in (2, 1):
             with pytest.raises(ProtocolError, match="already counted"):
-                store.persist_release(total, 5.0, evaluation=evaluation)
+                store.persist_release(total, 5.0)
+        with pytest.raises(ProtocolError, match="1 evaluations are not above 1"):
+            store.persist_evaluation(1, 3.0)
     with open_store(folder) as store:
         release = store.release_budget(per_day=100, cap=10, now=0)
-        evaluation_budget = store.evaluation_budget(per_day=50, cap=5, now=0)
+        evaluation = store.evaluation_budget(per_day=50, cap=5, now=0)
         assert (release.total, release.level) == (2, 8.5)
-        assert (evaluation_budget.total, evaluation_budget.level) == (1, 4.0)
+        assert (evaluation.total, evaluation.level) == (1, 4.0)
 
 
 def test_budgets_start_full_and_are_cut_to_a_lower_cap(store: DeviceStore) -> None:
@@ -90,20 +92,13 @@ def test_budgets_start_full_and_are_cut_to_a_lower_cap(store: DeviceStore) -> No
 
 def test_the_highest_revocation_list_is_kept(folder: Path) -> None:
     with open_store(folder) as store:
-        store.persist_revocation(4, 2, b"list 4")
-        store.persist_revocation(4, 2, b"list 4")
-        for number, epoch, raw in [(3, 2, b"list 3"), (4, 2, b"other"), (5, 1, b"old epoch")]:
+        store.persist_revocation(4, b"list 4")
+        store.persist_revocation(4, b"list 4")
+        for number, raw in [(3, b"list 3"), (4, b"other")]:
             with pytest.raises(ProtocolError, match="not above list 4"):
-                store.persist_revocation(number, epoch, raw)
+                store.persist_revocation(number, raw)
     with open_store(folder) as store:
-        assert store.revocation() == StoredRevocation(4, 2, b"list 4")
-        assert store.epoch() == 2
-
-
-def test_the_epoch_is_the_highest_of_list_and_round(store: DeviceStore) -> None:
-    store.persist_revocation(1, 1, b"list")
-    store.persist_joined(3, 1)
-    assert store.epoch() == 3
+        assert store.revocation() == StoredRevocation(4, b"list 4")
 
 
 def test_memories_reach_the_disk_with_the_next_durable_record(
@@ -183,7 +178,7 @@ with DeviceStore.open(Path(sys.argv[1]), fleet="garden", number=7) as store:
     os.write(1, b"begin release\\n")
     store.persist_release(1, 3.0)
     os.write(1, b"begin revocation\\n")
-    store.persist_revocation(1, 1, b"list")
+    store.persist_revocation(1, b"list")
     os.write(1, b"begin nothing\\n")
     os.kill(os.getpid(), 9)
 """
@@ -202,7 +197,7 @@ def test_records_are_synced_before_the_call_returns(folder: Path, tmp_path: Path
     with open_store(folder) as store:
         assert store.joined() == (1, 1)
         assert store.release_budget(per_day=1, cap=5, now=0).total == 1
-        assert store.revocation() == StoredRevocation(1, 1, b"list")
+        assert store.revocation() == StoredRevocation(1, b"list")
         if strace is None:
             # Without a trace: the setting that makes SQLite sync its log at every commit.
             assert store._database.rows("PRAGMA journal_mode") == [("wal",)]
