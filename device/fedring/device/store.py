@@ -3,8 +3,8 @@
 Two kinds of records (docs/protocol.md, sections 2, 4 and 6):
 
 - **Durable before the call returns**: `persist_joined` before `ready` leaves, `persist_release` and
-  `persist_evaluation` before what they count leaves, `persist_revocation` before anything is judged by the new list. They
-  only grow; a step back or a repetition is refused and changes nothing.
+  `persist_evaluation` before what they count leaves, `persist_revocation` before anything is judged
+  by the new list. They only grow; a step back or a repetition is refused and changes nothing.
 - **Batched**: what the agent likes to `remember` for its status. It reaches the disk with the next
   durable record, by `flush` or at `close`: memory cards wear out by syncs, and losing it costs
   nothing.
