@@ -1,0 +1,197 @@
+"""What `coordinator.toml` may say; `coordinator.toml` beside this module is the commented template.
+
+The fleet's name stands in the certificate, not here. Ranges of what is announced to devices are
+those of the messages (docs/protocol.md, section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from attrs import frozen
+
+from fedring.shared.config import (
+    Broker,
+    Kind,
+    choice,
+    flag,
+    load,
+    names,
+    number,
+    path,
+    text,
+    whole,
+    wholes,
+)
+from fedring.shared.messages import MAX_ROSTER, MAX_UINT32
+
+MAX_FEATURES = 4_096
+MAX_RANGE = 1e9
+
+
+@frozen(kw_only=True)
+class Fleet:
+    """Who this coordinator is: files that `fedring fleet` makes.
+
+    Attributes:
+        ca: certificate of the fleet authority, PEM.
+        key: this coordinator's identity key, PEM, readable by its owner only.
+        certificate: its certificate, PEM.
+        revoked: the fleet authority's newest revocation list; the round waits for devices to have
+            it. None where no list was made yet.
+    """
+
+    ca: Annotated[Path, path("the fleet authority's certificate")]
+    key: Annotated[Path, path("the coordinator's key")]
+    certificate: Annotated[Path, path("the coordinator's certificate")]
+    revoked: Annotated[Path | None, path("the revocation list")] = None
+
+
+@frozen(kw_only=True)
+class State:
+    """Where models, rounds and the Paillier key are kept.
+
+    Attributes:
+        folder: made when missing; back it up with `fedring coordinator backup`.
+    """
+
+    folder: Annotated[Path, path("the folder that keeps models and keys")]
+
+
+def _range_or_ranges() -> Kind:
+    def positive(value: Any) -> float:
+        if type(value) not in {int, float}:
+            raise TypeError
+        if not 0 < value <= MAX_RANGE:
+            raise ValueError
+        return float(value)
+
+    def read(value: Any, _: Path) -> tuple[float, ...]:
+        return tuple(map(positive, value if isinstance(value, list) else [value]))
+
+    return Kind(f"a number above 0 and up to {MAX_RANGE:g}, or a list of them", read)
+
+
+@frozen(kw_only=True)
+class Model:
+    """The first model: only read while the state folder has none.
+
+    Attributes:
+        features: names of the columns that the model reads, 1..4,096, in its order.
+        classes: names of what it tells apart, 2..1,000, in the order of its outputs.
+        kind: `mlp` (layers of ReLU) or `softmax` (no hidden layer).
+        hidden: widths of the hidden layers of an mlp, at most 8, each 1..8,192.
+        feature_ranges: greatest magnitude that a feature is expected to have, in its own unit, > 0:
+            one number for all, or one for each. Public; larger values are cut while statistics are
+            collected, so better too wide than too narrow.
+        seed: makes the first weights, 0..2**32 - 1.
+    """
+
+    features: Annotated[tuple[str, ...], names("column names", 1, MAX_FEATURES)]
+    classes: Annotated[tuple[str, ...], names("class names", 2, 1_000)]
+    kind: Annotated[str, choice("mlp", "softmax")] = "mlp"
+    hidden: Annotated[tuple[int, ...], wholes("layer widths", 1, 8_192, 8)] = (64,)
+    feature_ranges: Annotated[tuple[float, ...], _range_or_ranges()] = (100.0,)
+    seed: Annotated[int, whole(0, MAX_UINT32)] = 0
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.kind == "mlp" and not self.hidden:
+            yield "hidden", 'at least one layer, or `kind = "softmax"`'
+        if len(self.feature_ranges) not in {1, len(self.features)}:
+            yield (
+                "feature_ranges",
+                f"one number, or one for each of the {len(self.features)} features",
+            )
+
+    @property
+    def ranges(self) -> tuple[float, ...]:
+        """One range for each feature."""
+        if len(self.feature_ranges) == len(self.features):
+            return self.feature_ranges
+        return self.feature_ranges * len(self.features)
+
+
+@frozen(kw_only=True)
+class Training:
+    """What devices are asked to do in a round, and for how many rounds.
+
+    Attributes:
+        rounds: training rounds after which the coordinator stops announcing, 1..1,000,000;
+            statistics rounds and void rounds are not counted.
+        epochs: passes over a device's own data in a round, 1..1,000.
+        batch: samples of one step, 1..65,536.
+        rate: step size of SGD, 1e-6..10.
+        clip: L2 bound of a device's update, in units of a weight; 0 for none.
+        value_range: greatest magnitude of one value of an update, in units of a weight.
+        bits: width of a value in the encrypted sum, 16 or 8.
+        evaluation_samples: own samples on which each device evaluates the model, 0..127.
+        statistics: begin with a round that sums means and spreads for the normalisation.
+    """
+
+    rounds: Annotated[int, whole(1, 1_000_000)] = 100
+    epochs: Annotated[int, whole(1, 1_000)] = 5
+    batch: Annotated[int, whole(1, 65_536, "samples")] = 32
+    rate: Annotated[float, number(1e-6, 10)] = 0.1
+    clip: Annotated[float, number(0, 1e6)] = 2.0
+    value_range: Annotated[float, number(1e-6, 1e6)] = 2.0
+    bits: Annotated[int, choice(16, 8)] = 16
+    evaluation_samples: Annotated[int, whole(0, 127, "samples")] = 64
+    statistics: Annotated[bool, flag()] = True
+
+
+@frozen(kw_only=True)
+class Ring:
+    """How rings are formed, how long they wait, what hides a contribution.
+
+    Attributes:
+        size: devices that a ring is dealt, 2..64.
+        min_devices: devices that must be alive before a round is announced, 2..100,000.
+        ready_s: how long rings wait for devices after the first one is ready, 1..86,400 seconds;
+            training happens in this time.
+        patience_s: how long a silent neighbour is waited for, 0.2..600 seconds.
+        release_s: how long the coordinator waits for releases, 0.2..600 seconds.
+        suite: encryption suite.
+        key_bits: length of the Paillier modulus, 2048, 3072 or 4096; a new one is made only with a
+            new epoch.
+    """
+
+    size: Annotated[int, whole(2, MAX_ROSTER, "devices")] = 16
+    min_devices: Annotated[int, whole(2, 100_000, "devices")] = 2
+    ready_s: Annotated[float, number(1, 86_400, "seconds")] = 60.0
+    patience_s: Annotated[float, number(0.2, 600, "seconds")] = 5.0
+    release_s: Annotated[float, number(0.2, 600, "seconds")] = 15.0
+    suite: Annotated[str, choice("hybrid")] = "hybrid"
+    key_bits: Annotated[int, choice(2048, 3072, 4096)] = 3072
+
+
+@frozen(kw_only=True)
+class Evaluation:
+    """Data of the coordinator's own, on which every new model is evaluated.
+
+    Attributes:
+        file: CSV or npz with the features of the model and the label.
+        label: column of the label in a CSV file.
+    """
+
+    file: Annotated[Path, path("a CSV or npz file")]
+    label: Annotated[str, text("the name of a column")] = "label"
+
+
+@frozen(kw_only=True)
+class CoordinatorSettings:
+    """All of `coordinator.toml`, one attribute for each table."""
+
+    fleet: Fleet
+    broker: Broker
+    state: State
+    model: Model
+    training: Training = Training()
+    ring: Ring = Ring()
+    evaluation: Evaluation | None = None
+
+    @classmethod
+    def load(cls, file: Path) -> CoordinatorSettings:
+        """Read and check the file; raises ConfigError with all mistakes at once."""
+        return load(file, cls)

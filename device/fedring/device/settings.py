@@ -1,0 +1,138 @@
+"""What `device.toml` may say; `device.toml` beside this module is the commented template.
+
+What protects the owner of the data (threshold, budgets, limits) is set here and nowhere else: no
+announce can widen it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from attrs import frozen
+
+from fedring.shared.config import Broker, choice, choices, load, number, path, text, whole
+from fedring.shared.messages import MAX_ROSTER, MAX_UINT32
+
+
+@frozen(kw_only=True)
+class Fleet:
+    """Who this device is: files that `fedring fleet` makes.
+
+    Attributes:
+        ca: certificate of the fleet authority, PEM.
+        key: this device's identity key, PEM, readable by its owner only.
+        certificate: its certificate, PEM.
+    """
+
+    ca: Annotated[Path, path("the fleet authority's certificate")]
+    key: Annotated[Path, path("this device's key")]
+    certificate: Annotated[Path, path("this device's certificate")]
+
+
+@frozen(kw_only=True)
+class State:
+    """Where the device remembers rounds, budgets and the revocation list.
+
+    Attributes:
+        folder: made when missing; one for each device.
+    """
+
+    folder: Annotated[Path, path("a folder of this device's own")]
+
+
+@frozen(kw_only=True)
+class Privacy:
+    """How much of this device's data may be learned.
+
+    Attributes:
+        threshold: this device releases only into sums of more contributors than this, 1..63. To
+            stay hidden among k honest devices beside f hostile ones, choose at least f + k.
+        release_budget_per_day: releases in a day of uptime, 1..1,000,000.
+        evaluation_budget_per_day: of these, releases with evaluation values, 1..1,000,000.
+        forbidden_suites: encryption suites that this device never takes part in.
+    """
+
+    threshold: Annotated[int, whole(1, MAX_ROSTER - 1, "contributors")]
+    release_budget_per_day: Annotated[int, whole(1, 1_000_000)] = 2_000
+    evaluation_budget_per_day: Annotated[int, whole(1, 1_000_000)] = 500
+    forbidden_suites: Annotated[frozenset[str], choices("hybrid", "paillier")] = frozenset()
+
+
+@frozen(kw_only=True)
+class Limits:
+    """The most that a coordinator may ask; announces beyond are refused with the reason.
+
+    Attributes:
+        epochs: passes over the data in one round, 1..1,000.
+        values: length of the vector contributed (weights of the model), 1..16,000,000: a bound on
+            memory.
+        duration_s: longest deadline of a round, 1..86,400 seconds.
+    """
+
+    epochs: Annotated[int, whole(1, 1_000)] = 100
+    values: Annotated[int, whole(1, 16_000_000)] = 2_000_000
+    duration_s: Annotated[float, number(1, 86_400, "seconds")] = 3_600.0
+
+
+@frozen(kw_only=True)
+class Data:
+    """The data that stays on this device.
+
+    Attributes:
+        file: read at each round, never written.
+        source: `csv` (a header line, one sample a line) or `npz` (arrays `x` and `y`).
+        label: column of the label in a CSV file.
+    """
+
+    file: Annotated[Path, path("this device's data file")]
+    source: Annotated[str, choice("csv", "npz")] = "csv"
+    label: Annotated[str, text("the name of a column")] = "label"
+
+
+@frozen(kw_only=True)
+class Model:
+    """The model as other programs on this device find it.
+
+    Attributes:
+        file: where the newest verified model is written (npz); by default `model.npz` in the
+            state folder.
+    """
+
+    file: Annotated[Path | None, path("an npz file to write")] = None
+
+
+@frozen(kw_only=True)
+class Training:
+    """How the device trains, beyond what the plan of a round says.
+
+    Attributes:
+        seed: makes shuffles and rounding repeat themselves, 0..2**32 - 1: for experiments only,
+            since whoever knows it knows the rounding. None draws from the operating system.
+    """
+
+    seed: Annotated[int | None, whole(0, MAX_UINT32)] = None
+
+
+@frozen(kw_only=True)
+class DeviceSettings:
+    """All of `device.toml`, one attribute for each table."""
+
+    fleet: Fleet
+    broker: Broker
+    state: State
+    privacy: Privacy
+    data: Data
+    limits: Limits = Limits()
+    model: Model = Model()
+    training: Training = Training()
+
+    @classmethod
+    def load(cls, file: Path) -> DeviceSettings:
+        """Read and check the file; raises ConfigError with all mistakes at once."""
+        return load(file, cls)
+
+    @property
+    def model_file(self) -> Path:
+        """Where the newest verified model is kept."""
+        return self.model.file or self.state.folder / "model.npz"

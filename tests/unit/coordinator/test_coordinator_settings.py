@@ -1,0 +1,63 @@
+"""Rules of coordinator.toml that go beyond one key."""
+
+from pathlib import Path
+
+import pytest
+
+from fedring.coordinator.settings import CoordinatorSettings
+from fedring.shared.errors import ConfigError
+
+BASIS = """
+fleet = {ca = "ca.crt", key = "c.key", certificate = "c.crt"}
+broker = {host = "localhost"}
+state = {folder = "state"}
+[model]
+features = ["a", "b", "c"]
+classes = ["x", "y"]
+"""
+
+
+def read(folder: Path, more: str) -> CoordinatorSettings:
+    file = folder / "coordinator.toml"
+    file.write_text(BASIS + more)
+    return CoordinatorSettings.load(file)
+
+
+@pytest.mark.parametrize(
+    ("written", "ranges"),
+    [
+        ("", (100.0,) * 3),
+        ("feature_ranges = 8", (8.0,) * 3),
+        ("feature_ranges = [1, 2, 3]", (1, 2, 3)),
+    ],
+)
+def test_one_range_for_all_features_or_one_for_each(
+    tmp_path: Path, written: str, ranges: tuple[float, ...]
+) -> None:
+    assert read(tmp_path, written).model.ranges == ranges
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("feature_ranges = [1, 2]", "one number, or one for each of the 3 features"),
+        ("feature_ranges = [1, 2, -3]", "a number above 0 and up to 1e+09, or a list of them"),
+        ('feature_ranges = "8"', "a number above 0"),
+        ("hidden = []", 'at least one layer, or `kind = "softmax"`'),
+    ],
+)
+def test_contradictions(tmp_path: Path, written: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=r"coordinator\.toml:8: ") as caught:
+        read(tmp_path, written)
+    assert told in str(caught.value)
+
+
+def test_a_softmax_has_no_hidden_layers_to_ask_for(tmp_path: Path) -> None:
+    assert read(tmp_path, 'kind = "softmax"\nhidden = []').model.hidden == ()
+
+
+def test_paths_start_in_the_folder_of_the_file(tmp_path: Path) -> None:
+    settings = read(tmp_path, "")
+    assert settings.fleet.ca == tmp_path / "ca.crt"
+    assert settings.fleet.revoked is None
+    assert settings.evaluation is None
