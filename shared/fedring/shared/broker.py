@@ -1,0 +1,174 @@
+"""Where a broker is, and whether it lets us in.
+
+`probe` speaks just enough MQTT 3.1.1 (CONNECT, CONNACK, DISCONNECT) to say in the user's words why
+a broker cannot be used: under TLS 1.3 it judges our certificate only after the handshake, and MQTT
+libraries show that as a time-out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import ssl
+from typing import Final
+
+from attrs import frozen
+
+from fedring.shared.errors import BrokerError, ConfigError
+
+PORT: Final = 1883
+_ADDRESS: Final = re.compile(r"mqtt://(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]@]+)(?::([0-9]{1,5}))?/?")
+
+# MQTT 3.1.1, section 3.2.2.3
+_REFUSALS: Final = {
+    1: "it does not speak MQTT 3.1.1",
+    2: "it does not take this client id",
+    3: "it is not available",
+    4: "bad user name or password",
+    5: "not authorised",
+}
+
+
+@frozen
+class Broker:
+    """Where a broker listens.
+
+    Attributes:
+        host: name or address.
+        port: 1 to 65535.
+        tls: how to speak TLS with it, None for plain MQTT.
+    """
+
+    host: str
+    port: int = PORT
+    tls: ssl.SSLContext | None = None
+
+    @classmethod
+    def from_url(cls, url: str) -> Broker:
+        """Read `mqtt://host:port`; the port may be left out.
+
+        Raises:
+            ConfigError: not such an address.
+        """
+        found = _ADDRESS.fullmatch(url)
+        port = int(found[2] or PORT) if found else 0
+        if not found or not 1 <= port <= 65_535:
+            raise ConfigError(
+                f"{url!r} is not the address of an MQTT broker",
+                name="config.broker-address",
+                hint=f"write it like mqtt://localhost:{PORT}",
+            )
+        return cls(found[1].strip("[]"), port)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def probe(broker: Broker, client_id: str, *, persistent: bool = True, timeout_s: float = 5) -> None:
+    """Connect to a broker once and leave again.
+
+    Args:
+        broker: where.
+        client_id: as whom. A connection of the same id is thrown off by the broker, as ever.
+        persistent: keep the session that the broker holds for this id; False ends it.
+        timeout_s: longest wait for each answer, in seconds, > 0.
+
+    Raises:
+        BrokerError: it cannot be reached, is no MQTT broker, or does not let us in.
+    """
+    with _open(broker, timeout_s) as connection:
+        with contextlib.suppress(OSError):  # when it hung up, its reason is still to be read
+            connection.sendall(_connect_packet(client_id, persistent=persistent))
+        try:
+            answer = _read(connection, 4)
+        except ssl.SSLError as error:
+            raise _refused_certificate(broker, error) from error
+        except OSError as error:
+            raise _no_answer(broker, _words(error)) from error
+        if len(answer) < 4 or answer[:2] != b"\x20\x02":
+            raise _no_answer(broker, "it answered something else" if answer else "it hung up")
+        if answer[3] != 0:
+            raise BrokerError(
+                f"the broker at {broker} refuses client {client_id}: "
+                + _REFUSALS.get(answer[3], f"code {answer[3]}"),
+                name="broker.refused",
+                hint="its log says why; users, certificates and access list are in its settings",
+            )
+        connection.sendall(b"\xe0\x00")
+
+
+def _open(broker: Broker, timeout_s: float) -> socket.socket:
+    try:
+        plain = socket.create_connection((broker.host, broker.port), timeout_s)
+    except (OSError, UnicodeError) as error:  # the latter for names that no host can have
+        raise BrokerError(
+            f"no broker at {broker}: {_words(error)}",
+            name="broker.unreachable",
+            hint="start the broker, or correct its host and port in the settings",
+        ) from error
+    if broker.tls is None:
+        return plain
+    try:
+        return broker.tls.wrap_socket(plain, server_hostname=broker.host)
+    except ssl.SSLCertVerificationError as error:
+        plain.close()
+        raise BrokerError(
+            f"the broker at {broker} is not the one we trust: {error.verify_message}",
+            name="broker.untrusted",
+            hint="its certificate must come from the fleet's authority and name this host",
+        ) from error
+    except OSError as error:
+        plain.close()
+        if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+            raise _refused_certificate(broker, error) from error
+        raise BrokerError(
+            f"the broker at {broker} does not speak TLS here: {_words(error)}",
+            name="broker.no-tls",
+            hint="give the port of its TLS listener, often 8883",
+        ) from error
+
+
+def _connect_packet(client_id: str, *, persistent: bool) -> bytes:
+    name = client_id.encode()
+    flags = 0 if persistent else 2
+    keepalive_s = 10
+    variable = b"\x00\x04MQTT\x04" + bytes([flags]) + keepalive_s.to_bytes(2, "big")
+    packet = variable + len(name).to_bytes(2, "big") + name
+    if len(packet) > 127:
+        raise ValueError(f"client id of {len(name)} bytes")
+    return bytes([0x10, len(packet)]) + packet
+
+
+def _read(connection: socket.socket, n_bytes: int) -> bytes:
+    """Read `n_bytes`, or fewer when the other side hangs up."""
+    data = b""
+    while len(data) < n_bytes and (more := connection.recv(n_bytes - len(data))):
+        data += more
+    return data
+
+
+def _refused_certificate(broker: Broker, error: ssl.SSLError) -> BrokerError:
+    return BrokerError(
+        f"the broker at {broker} refuses our certificate: {_words(error)}",
+        name="broker.certificate-refused",
+        hint="it must come from the authority that this broker trusts, and not be revoked",
+    )
+
+
+def _no_answer(broker: Broker, what: str) -> BrokerError:
+    return BrokerError(
+        f"{broker} does not answer as an MQTT broker: {what}",
+        name="broker.no-answer",
+        hint="is this the port of its TLS listener, or of another service?",
+    )
+
+
+def _words(error: OSError | UnicodeError) -> str:
+    """What went wrong, without numbers and source lines."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.lower().replace("_", " ")
+    return (getattr(error, "strerror", None) or str(error)).lower()

@@ -1,0 +1,371 @@
+"""One connection to the broker, kept up: the only module that knows aiomqtt.
+
+    async with Connection(broker, "b01", subscriptions=[topics.inbox_of("b01")]) as connection:
+        async for event in connection.events():
+            ...
+
+A `Connection` connects, connects again when it is lost, and tells its owner in order what happened:
+`Connected`, `Message`, `Disconnected`. It relies on MQTT 3.1.1 and QoS 1 only.
+
+What it promises, and what it leaves to the protocol:
+- Publishes of one connection reach the broker in the order of the calls, `window` at a time.
+- A publish is acknowledged (True) or given up when the connection is lost (False). Nothing is
+  kept to be sent later: whoever needs an answer repeats, and retained state is published anew at
+  each `Connected`.
+- Delivery is at least once. An incoming message can be lost although the broker was told that it
+  came: the client library reads whatever arrives, so when the owner is slow the waiting messages
+  are bounded here by dropping the newest. The ring repeats its messages until they are answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
+from typing import Final
+
+import aiomqtt
+from attrs import frozen
+
+from fedring.shared.arrivals import Arrivals, Connected, Disconnected, Event, Message
+from fedring.shared.backoff import Backoff
+from fedring.shared.broker import Broker, probe
+from fedring.shared.errors import BrokerError
+from fedring.shared.packet_log import PacketLog
+from fedring.shared.traffic import Traffic
+
+__all__ = [
+    "MAX_PAYLOAD_BYTES",
+    "Backoff",
+    "Connected",
+    "Connection",
+    "Disconnected",
+    "Event",
+    "Message",
+    "Will",
+]
+
+MAX_PAYLOAD_BYTES: Final = 128 * 1024
+"""Most that we publish at once: hosted brokers take no more (AWS IoT: 128 KiB)."""
+_WAITING_MESSAGES: Final = 256  # inside aiomqtt, between two turns of the event loop
+_BACKOFF: Final = Backoff()
+_WINDOW: Final = 8  # aiomqtt warns above ten
+_CONNECT_TIMEOUT_S: Final = 10.0
+_NODELAY: Final = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # 60 times faster round trips
+
+_log = logging.getLogger(__name__)
+
+
+@frozen
+class Will:
+    """What the broker publishes, retained, when the connection ends without a farewell."""
+
+    topic: str
+    payload: bytes
+
+
+class Connection:
+    """A connection to a broker that comes back when it is lost.
+
+    Args:
+        broker: where.
+        client_id: stable name of this client; the broker keeps its session under it.
+        subscriptions: filters to subscribe to at every connect.
+        will: the last will, if any.
+        persistent: the broker queues messages while we are away.
+        fail_fast: raise at start when the broker cannot be used, instead of trying on.
+        classify: topic class of a topic, for the byte counters.
+        keepalive_s: a dead connection is noticed within twice this time.
+        window: most publishes without acknowledgement.
+        backoff: waits between attempts.
+
+    Raises:
+        BrokerError: on entering, with `fail_fast`: why the broker cannot be used.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        client_id: str,
+        *,
+        subscriptions: Iterable[str] = (),
+        will: Will | None = None,
+        persistent: bool = True,
+        fail_fast: bool = False,
+        classify: Callable[[str], str] = lambda _: "all",
+        keepalive_s: int = 15,
+        window: int = _WINDOW,
+        backoff: Backoff = _BACKOFF,
+    ) -> None:
+        self.broker = broker
+        self.client_id = client_id
+        self.traffic = Traffic(classify)
+        self._will = will
+        self._persistent = persistent
+        self._fail_fast = fail_fast
+        self._keepalive_s = keepalive_s
+        self._backoff = backoff
+        self._filters = dict.fromkeys(subscriptions)  # a set that keeps its order
+        self._abandoned: set[str] = set()  # filters to take back once we are connected
+        self._window = asyncio.Semaphore(window)
+        self._arrivals = Arrivals()
+        self._packets = PacketLog(self.traffic)
+        self._session: _Session | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Connection:
+        if self._fail_fast:
+            await self._probe()
+        self._keeper = asyncio.create_task(self._keep_up(), name=f"mqtt {self.client_id}")
+        self._keeper.add_done_callback(self._arrivals.close)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait({self._keeper})
+
+    @property
+    def connected(self) -> bool:
+        return self._session is not None
+
+    @property
+    def proven_alive(self) -> float:
+        """`time.monotonic()` of the last packet from the broker; minus infinity before the first.
+
+        The answer to a publish or a ping and any message count. An idle connection is proven
+        every `keepalive_s`, one that waits for an answer at each repeat.
+        """
+        return self._packets.heard
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What happens, in order, until the connection is closed; for one reader."""
+        while (event := await self._arrivals.take()) is not None:
+            yield event
+        if self._keeper is not None and not self._keeper.cancelled():
+            self._keeper.result()  # it ends by itself only when it raises
+
+    # Sending
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:
+        """Publish and wait for the broker's acknowledgement.
+
+        Returns:
+            True when the broker has it; False when we are not connected, or no longer.
+        """
+        return await (await self.send(topic, payload, retain=retain))
+
+    async def send(
+        self, topic: str, payload: bytes, *, retain: bool = False
+    ) -> asyncio.Future[bool]:
+        """Publish, waiting only for room in the window.
+
+        Many small messages go out faster so than with `publish`. The future, which need not be
+        awaited, gives what `publish` returns.
+
+        Raises:
+            ValueError: a topic with a wildcard, or too large a payload.
+        """
+        if "+" in topic or "#" in topic:
+            raise ValueError(f"cannot publish to the filter {topic}")
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            raise ValueError(f"{len(payload)} bytes to {topic}, at most {MAX_PAYLOAD_BYTES}")
+        await self._window.acquire()
+        if self._session is None:
+            self._window.release()
+            answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            answer.set_result(False)
+            return answer
+        self.traffic.count_sent(topic, len(payload))
+        publish = partial(self._session.client.publish, topic, payload, qos=1, retain=retain)
+        task = self._session.start(partial(publish, timeout=math.inf), f"publish {topic}")
+        task.add_done_callback(lambda _: self._window.release())
+        return _outcome(task)
+
+    # Subscribing
+
+    async def subscribe(self, topic_filter: str) -> None:
+        """Subscribe now, or as soon as we are connected, and at every connect from then on."""
+        self._filters[topic_filter] = None
+        self._abandoned.discard(topic_filter)
+        if self._session is not None:
+            work = partial(_subscribe, self._session.client, [topic_filter])
+            await _outcome(self._session.start(work, f"subscribe {topic_filter}"))
+
+    async def unsubscribe(self, topic_filter: str) -> None:
+        """Take a subscription back, also one that an earlier process left in our session."""
+        self._filters.pop(topic_filter, None)
+        self._abandoned.add(topic_filter)
+        if self._session is not None:
+            work = partial(self._session.client.unsubscribe, topic_filter)
+            if await _outcome(self._session.start(work, f"unsubscribe {topic_filter}")):
+                self._abandoned.discard(topic_filter)
+
+    # Keeping up
+
+    async def _keep_up(self) -> None:
+        failures = 0
+        told = ""
+        while True:
+            began = time.monotonic()
+            reason = await self._hold()
+            if time.monotonic() - began >= self._backoff.steady_s:
+                failures = 0
+            failures += 1
+            wait_s = self._backoff.wait_s(failures, random.random())  # noqa: S311
+            level = logging.DEBUG if reason == told else logging.WARNING
+            _log.log(level, "%s: %s; next try in %.1f s", self.client_id, reason, wait_s)
+            told = reason
+            await asyncio.sleep(wait_s)
+
+    async def _hold(self) -> str:
+        """Connect and stay connected; return why that ended."""
+        client = self._new_client()
+        try:
+            await _enter(client)
+        except aiomqtt.MqttError as error:
+            return await self._why_not(error)
+        connected = False
+        lost = ""
+        try:
+            async with _Leaving(client), asyncio.TaskGroup() as tasks:
+                await self._subscribe_all(client)
+                self._session = _Session(client, tasks)
+                try:
+                    connected = self._arrivals.put(Connected())
+                    await self._read(client)
+                finally:
+                    self._session = None
+        except* aiomqtt.MqttError as group:
+            lost = f"lost the connection to the broker at {self.broker}"
+            _log.debug("%s: %s: %r", self.client_id, lost, group.exceptions)
+        if connected:
+            self._arrivals.put(Disconnected(lost))
+        return lost
+
+    def _new_client(self) -> aiomqtt.Client:
+        will = self._will
+        return aiomqtt.Client(
+            self.broker.host,
+            self.broker.port,
+            tls_context=self.broker.tls,
+            identifier=self.client_id,
+            clean_session=not self._persistent,
+            will=aiomqtt.Will(will.topic, will.payload, qos=1, retain=True) if will else None,
+            keepalive=self._keepalive_s,
+            timeout=_CONNECT_TIMEOUT_S,
+            max_queued_incoming_messages=_WAITING_MESSAGES,
+            socket_options=[_NODELAY],
+            logger=self._packets,
+        )
+
+    async def _subscribe_all(self, client: aiomqtt.Client) -> None:
+        if self._filters:
+            await _subscribe(client, list(self._filters))
+        for topic_filter in list(self._abandoned):
+            await client.unsubscribe(topic_filter)
+            self._abandoned.discard(topic_filter)
+
+    async def _read(self, client: aiomqtt.Client) -> None:
+        async for received in client.messages:
+            message = Message(received.topic.value, received.payload, received.retain)
+            self.traffic.count_received(message.topic, len(message.payload))
+            if not self._arrivals.put(message):
+                self.traffic.dropped += 1
+                _log.warning("%s: too slow, dropped a message on %s", self.client_id, message.topic)
+
+    async def _why_not(self, error: aiomqtt.MqttError) -> str:
+        try:
+            await self._probe()
+        except BrokerError as found:
+            return found.text
+        return f"cannot connect to the broker at {self.broker}: {error}"
+
+    async def _probe(self) -> None:
+        await asyncio.to_thread(probe, self.broker, self.client_id, persistent=self._persistent)
+
+
+@frozen
+class _Session:
+    """One connection from the broker's welcome to its loss; what is under way ends with it."""
+
+    client: aiomqtt.Client
+    tasks: asyncio.TaskGroup
+
+    def start(self, work: Callable[[], Awaitable[object]], name: str) -> asyncio.Task[bool]:
+        """Start `work`; the task gives whether the broker answered, or is cancelled at the loss."""
+        return self.tasks.create_task(_answered(work), name=name)
+
+
+async def _answered(work: Callable[[], Awaitable[object]]) -> bool:
+    try:
+        await work()
+    except aiomqtt.MqttError as error:
+        _log.debug("no answer from the broker: %s", error)
+        return False
+    return True
+
+
+def _outcome(task: asyncio.Task[bool]) -> asyncio.Future[bool]:
+    """What a task gives, False when it is cancelled; waiting for it can be cancelled alone."""
+    outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def settle(task: asyncio.Task[bool]) -> None:
+        if not outcome.done():
+            failed = task.cancelled() or task.exception() is not None
+            outcome.set_result(False if failed else task.result())
+
+    task.add_done_callback(settle)
+    return outcome
+
+
+async def _subscribe(client: aiomqtt.Client, filters: list[str]) -> None:
+    codes = await client.subscribe([(topic_filter, 1) for topic_filter in filters])
+    for topic_filter, code in zip(filters, codes, strict=True):
+        if getattr(code, "is_failure", False):  # aiomqtt's other type, int, is of paho 1
+            _log.warning("the broker refuses the subscription to %s", topic_filter)
+
+
+async def _enter(client: aiomqtt.Client) -> None:
+    """Connect, and leave nothing behind when that fails or is cancelled.
+
+    aiomqtt connects in a thread: cancelled there, it would come up later with no owner.
+    """
+    connecting = asyncio.create_task(client.__aenter__(), name="mqtt connect")
+    try:
+        await asyncio.shield(connecting)
+    except aiomqtt.MqttError:
+        await _leave(client, timeout_s=0.1)
+        raise
+    except asyncio.CancelledError:
+        await asyncio.wait({connecting})
+        _log.debug("cancelled while connecting: %r", connecting)
+        if not connecting.cancelled() and connecting.exception() is None:
+            await _leave(client, timeout_s=2.0)
+        raise
+
+
+async def _leave(client: aiomqtt.Client, timeout_s: float) -> None:
+    client.timeout = timeout_s
+    try:
+        await client.__aexit__(None, None, None)
+    except aiomqtt.MqttError as error:
+        _log.debug("no farewell: %s", error)
+
+
+@frozen
+class _Leaving:
+    """Says farewell to the broker at the end, so that it does not publish the last will."""
+
+    client: aiomqtt.Client
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *_: object) -> None:
+        await _leave(self.client, timeout_s=2.0)
