@@ -87,7 +87,7 @@ def read_certificate(path: Path) -> x509.Certificate:
     Raises:
         CertificateError: missing, unreadable, or no certificate.
     """
-    pem = _read(path, "certificate")
+    pem = read_file(path, "certificate")
     try:
         return x509.load_pem_x509_certificate(pem)
     except ValueError as error:
@@ -105,7 +105,7 @@ def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     Raises:
         CertificateError: missing, unreadable, readable by others, or no P-256 key.
     """
-    pem = _read(path, "key", private=True)
+    pem = read_file(path, "key", private=True)
     hint = "copy it again from the fleet folder, or make a new one with `fedring fleet add`"
     try:
         key = serialization.load_pem_private_key(pem, password=None)
@@ -124,13 +124,23 @@ def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def _read(path: Path, what: str, *, private: bool = False) -> bytes:
+def read_file(path: Path, what: str, *, private: bool = False) -> bytes:
+    """Read a short file.
+
+    Args:
+        path: the file.
+        what: it is, for messages: "key".
+        private: refuse a file that others than its owner may read.
+
+    Raises:
+        CertificateError: missing, unreadable, too long, or readable by others.
+    """
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if private and mode & 0o077:
                 raise CertificateError(
-                    f"{path}: others may read this private key (mode {mode:04o})",
+                    f"{path}: others may read this {what} file (mode {mode:04o})",
                     name="certificate.key-readable-by-others",
                     hint=f"chmod 600 {path}",
                 )
