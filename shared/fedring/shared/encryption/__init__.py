@@ -1,0 +1,30 @@
+"""Adding up encrypted vectors: masks of short keys, keys under Paillier, sums opened at once.
+
+No I/O and no protocol in here. `interface` tells how it is used, `parameters` on what it rests.
+"""
+
+from fedring.shared.encryption.paillier import check_public_key, generate_key
+from fedring.shared.encryption.parameters import PRODUCTION, Parameters
+from fedring.shared.encryption.suites import (
+    SUITES,
+    Body,
+    OneTimeMask,
+    Product,
+    Random,
+    Suite,
+    suite,
+)
+
+__all__ = [
+    "PRODUCTION",
+    "SUITES",
+    "Body",
+    "OneTimeMask",
+    "Parameters",
+    "Product",
+    "Random",
+    "Suite",
+    "check_public_key",
+    "generate_key",
+    "suite",
+]

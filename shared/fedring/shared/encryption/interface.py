@@ -1,0 +1,221 @@
+"""What a suite can do: mask integer vectors so that masked vectors add up, and open the sum.
+
+    mask = suite.prepare(os.urandom)            device, before the update is known
+    body = mask.body(values)                    once: goes round the ring, is added to others
+    release = mask.release(pads)                once: goes sealed to the coordinator
+    suite.open(private_key, sum of bodies, suite.product(releases), n_contributors)
+
+A body is an array of 64-bit words whatever the suite; what adding means is the suite's affair.
+A release is Paillier ciphertexts of the mask's key plus pads; pads of all contributors of one
+list cancel modulo n, any others leave nothing but uniform values.
+
+Not protected here: a body says nothing about who made it, and a forged addition that keeps to
+the layout passes every check. Whatever enters a sum must have been signed by a member.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+from phe import PaillierPrivateKey, PaillierPublicKey
+
+from fedring.shared.encryption import paillier
+from fedring.shared.encryption.once import Once
+from fedring.shared.encryption.paillier import Ciphertexts
+from fedring.shared.encryption.streams import Random, Words
+from fedring.shared.errors import BodyError
+from fedring.shared.numbers import IntVector, SumVector, largest_value
+
+Body: TypeAlias = Words
+"""uint64, shape (suite.body_bytes / 8,); modulo 2**64 or n, see the suite."""
+
+Product: TypeAlias = Ciphertexts
+"""The releases multiplied: encryptions of the sum of keys, once the pads are complete."""
+
+
+class Suite(ABC):
+    """One way to mask vectors, for one announce. Holds no secret; safe to share between threads.
+
+    Args:
+        public_key: of the coordinator; its size is the caller's to check.
+        n_values: length of a vector, 1 or more.
+        bits: width of one contributor's value, 8 or 16.
+
+    Attributes:
+        name: as the announce calls it.
+        n: the Paillier modulus; pads are reduced modulo n.
+        max_contributors: how many may be opened together without overflow.
+        body_bytes: exact length of a body on the wire.
+        n_ciphertexts: in a release, and so pads that `OneTimeMask.release` needs.
+        release_bytes: exact length of a release.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, public_key: PaillierPublicKey, n_values: int, bits: int) -> None:
+        self.n: int = public_key.n
+        self.n_values = n_values
+        self.bits = bits
+
+    @property
+    @abstractmethod
+    def max_contributors(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def body_bytes(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def n_ciphertexts(self) -> int: ...
+
+    @property
+    def release_bytes(self) -> int:
+        return self.n_ciphertexts * paillier.ciphertext_bytes(self.n)
+
+    @abstractmethod
+    def prepare(self, random: Random) -> OneTimeMask:
+        """Draw a key; make its mask and its ciphertexts. The slow part, needs no update.
+
+        Runs in any thread, and leaves others running while it computes.
+
+        Args:
+            random: `os.urandom`, asked for two seeds; each stream makes one kind of secret.
+        """
+
+    @abstractmethod
+    def add_values(self, body: Body, values: IntVector) -> None:
+        """Add a vector to a body or mask, in place; values as `OneTimeMask.body` takes them."""
+
+    @abstractmethod
+    def add(self, total: Body, body: Body) -> None:
+        """Add a body to a sum of bodies, in place."""
+
+    def encode_body(self, body: Body) -> bytes:
+        """The wire form: little-endian words."""
+        return body.astype(np.dtype("<u8"), copy=False).tobytes()
+
+    def decode_body(self, data: bytes) -> Body:
+        """A body from the wire, the caller's own copy.
+
+        Raises:
+            BodyError: these bytes are no body of this suite.
+        """
+        if len(data) != self.body_bytes:
+            raise BodyError(f"{len(data)} bytes instead of {self.body_bytes}")
+        return np.frombuffer(data, np.dtype("<u8")).astype(np.uint64)
+
+    def check_release(self, data: bytes) -> None:
+        """Look at a release as it comes in, while its sender is known.
+
+        Raises:
+            ReleaseError: length, range or a common factor with n.
+        """
+        ciphertexts = paillier.decode_ciphertexts(data, self.n_ciphertexts, self.n)
+        paillier.check_ciphertexts(ciphertexts, self.n)
+
+    def product(self, releases: Sequence[bytes]) -> Product:
+        """Releases multiplied into one, of any number of rings.
+
+        Args:
+            releases: one or more, each passed `check_release`.
+
+        Raises:
+            ReleaseError: a length is wrong.
+        """
+        rows = [paillier.decode_ciphertexts(data, self.n_ciphertexts, self.n) for data in releases]
+        return paillier.product(rows, self.n)
+
+    @abstractmethod
+    def open(
+        self, private_key: PaillierPrivateKey, body: Body, product: Product, n_contributors: int
+    ) -> SumVector:
+        """Decrypt the sum of keys, take its mask off the sum of bodies, check what is left.
+
+        Args:
+            private_key: belongs to the suite's public key.
+            body: sum of the contributors' bodies; left as it is.
+            product: of the releases of exactly these contributors.
+            n_contributors: 1..max_contributors.
+
+        Returns:
+            int64, shape (n_values,): exactly the sum of the masked vectors.
+
+        Raises:
+            SumError: "key range" (a release is bad or missing), "noise" or "padding" (a body is).
+            ValueError: too many contributors, or a foreign private key.
+        """
+
+
+class OneTimeMask:
+    """One key's mask and release; each serves once. Made by `Suite.prepare`; `repr` hides all.
+
+    Args:
+        suite: the suite that made it.
+        mask: what the body starts from; from now on this object's own.
+        ciphertexts: of the key, without pads.
+    """
+
+    def __init__(self, suite: Suite, mask: Body, ciphertexts: Ciphertexts) -> None:
+        self._suite = suite
+        self._mask = Once(
+            mask, name="mask", reveals="the difference of the two vectors, to everybody"
+        )
+        self._ciphertexts = Once(
+            ciphertexts, name="release", reveals="this device's key, to the coordinator"
+        )
+
+    def __repr__(self) -> str:
+        return f"OneTimeMask({self._mask}, {self._ciphertexts})"
+
+    def body(self, values: IntVector) -> Body:
+        """The masked vector. Keep it: a resend is the same bytes, never a second call.
+
+        Args:
+            values: int32, shape (n_values,), each within [-m, m] for m = largest_value(bits).
+
+        Returns:
+            uint64, the caller's own.
+
+        Raises:
+            OneTimeError: the mask was used or erased.
+            ValueError: `values` is not what the suite was made for; the mask is still unused.
+        """
+        if values.dtype != np.int32 or values.shape != (self._suite.n_values,):
+            raise ValueError(
+                f"{values.dtype}{values.shape} instead of int32 ({self._suite.n_values},)"
+            )
+        if max(int(values.max()), -int(values.min())) > largest_value(self._suite.bits):
+            raise ValueError(f"a value needs more than {self._suite.bits} bits")
+        body = self._mask.take()
+        self._suite.add_values(body, values)
+        return body
+
+    def release(self, pads: Sequence[int]) -> bytes:
+        """The encrypted key, padded: opens the body together with all others of one list.
+
+        Args:
+            pads: for each ciphertext the signed sum of this device's pads, in [0, n).
+
+        Returns:
+            `release_bytes` bytes, to be sealed to the coordinator.
+
+        Raises:
+            OneTimeError: the key was released or erased.
+            ValueError: count or range of the pads is wrong; nothing is used up.
+        """
+        n = self._suite.n
+        if len(pads) != self._suite.n_ciphertexts or not all(0 <= pad < n for pad in pads):
+            raise ValueError(f"a release needs {self._suite.n_ciphertexts} pads in [0, n)")
+        ciphertexts = paillier.add_plain(self._ciphertexts.take(), pads, n)
+        return paillier.encode_ciphertexts(ciphertexts, n)
+
+    def erase(self) -> None:
+        """Drop what is left, overwriting the mask; may be called at any time, more than once."""
+        mask = self._mask.drop()
+        if mask is not None:
+            mask.fill(0)
+        self._ciphertexts.drop()

@@ -1,0 +1,184 @@
+"""Arithmetic in R = Z_q[X] / (X**N + 1), q = 2**64, with numpy's float64 FFT.
+
+Coefficients are uint64 and wrap around by themselves, so adding two bodies is `a += b`.
+
+A product of a uniform polynomial `a` and a small key `s` goes through complex FFTs of N/2 points
+(X**N + 1 divides into X**(N/2) - i and its conjugate). float64 holds 53 bits, a coefficient of
+the product up to 87: `a` is split into signed limbs, lowest first.
+- Split (40, 24). The high limb's product is exact: the worst-case error is far below the 0.5 at
+  which rounding would slip, and is what must not be wrong, since it counts 2**40-fold. The low
+  limb's error is only more noise, of which 2,047 round away.
+- Split (22, 21, 21): all limbs exact with room to spare; used where the self-test finds that this
+  machine's FFT is worse than IEEE 754 makes it.
+Every process tests the split against an exact integer product before it uses it.
+
+Not protected: secrets against whoever shares the processor. numpy promises no constant time, and
+freed temporaries are not overwritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from typing import TypeAlias
+
+import gmpy2  # type: ignore[import-untyped]
+import numpy as np
+from numpy.typing import NDArray
+
+from fedring.shared.encryption.streams import Stream, Words
+from fedring.shared.numbers import SumVector
+
+Transform: TypeAlias = NDArray[np.complex128]
+
+SPLITS = ((40, 24), (22, 21, 21))
+SELF_TEST_TOLERANCE = 8
+"""Largest error of a coefficient: one key's noise is 21 at most and its check allows 32."""
+
+
+class Ring:
+    """R for one N, with products that were tested on this machine.
+
+    Args:
+        dimension: N, a power of two, 8 or more.
+
+    Raises:
+        ArithmeticError: no split gives right products here; encrypting would destroy sums.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        self.dimension = dimension
+        half = dimension // 2
+        self._twist: Transform = np.exp(1j * np.pi * np.arange(half) / dimension)
+        self._untwist: Transform = self._twist.conj()
+        for self.split in SPLITS:
+            if self._self_test() <= SELF_TEST_TOLERANCE:
+                return
+        raise ArithmeticError("numpy's FFT is too inexact on this machine for lattice products")
+
+    def transform(self, key: SumVector) -> Transform:
+        """A key, or a sum of keys, ready for products. As secret as the key.
+
+        Args:
+            key: int64, shape (N,), small: |value| <= 2,048.
+        """
+        transformed: Transform = self._forward(key.reshape(1, -1))[0]
+        return transformed
+
+    def product(self, polynomials: Words, transform: Transform) -> Words:
+        """Each polynomial times the key, modulo q, off by a few units at most.
+
+        Args:
+            polynomials: uint64, shape (k, N).
+            transform: of the key.
+
+        Returns:
+            uint64, shape (k, N).
+        """
+        result = np.zeros_like(polynomials)
+        rest = polynomials
+        offset = 0
+        for width in self.split:
+            unused = np.uint64(64 - width)
+            limb = (rest << unused).view(np.int64) >> unused.astype(np.int64)
+            rest = (rest - limb.view(np.uint64)) >> np.uint64(width)
+            partial = self._backward(self._forward(limb) * transform)
+            result += partial.view(np.uint64) << np.uint64(offset)
+            offset += width
+        return result
+
+    def _forward(self, polynomials: SumVector) -> Transform:
+        half = self.dimension // 2
+        folded = np.empty((len(polynomials), half), np.complex128)
+        folded.real = polynomials[:, :half]
+        folded.imag = polynomials[:, half:]
+        folded *= self._twist
+        transformed: Transform = np.fft.fft(folded, axis=1)
+        return transformed
+
+    def _backward(self, transformed: Transform) -> SumVector:
+        folded = np.fft.ifft(transformed, axis=1)
+        folded *= self._untwist
+        return np.rint(np.concatenate((folded.real, folded.imag), axis=1)).astype(np.int64)
+
+    def _self_test(self) -> int:
+        rng = np.random.default_rng(self.dimension)
+        # as wide as a sum of 1,024 keys gets
+        key = np.clip(np.rint(rng.normal(0, 104, self.dimension)), -1037, 1037).astype(np.int64)
+        polynomials = rng.integers(0, 1 << 64, (2, self.dimension), np.uint64)
+        products = self.product(polynomials, self.transform(key))
+        exact = np.array([exact_product(polynomial, key) for polynomial in polynomials])
+        return int(abs((products - exact).view(np.int64)).max())
+
+
+@lru_cache(maxsize=4)
+def ring(dimension: int) -> Ring:
+    """The ring for one N, made and tested once a process."""
+    return Ring(dimension)
+
+
+def exact_product(polynomial: Words, key: SumVector) -> Words:
+    """polynomial * key in R by one big integer product: slow, and right beyond doubt.
+
+    Kronecker substitution: X = 2**96 leaves each coefficient, N * 2**64 * 2**11 at most, room.
+
+    Args:
+        polynomial: uint64, shape (N,), N <= 2**21.
+        key: int64, shape (N,), |value| < 2**11.
+    """
+    length = len(polynomial)
+
+    def substituted(coefficients: Words) -> int:
+        slots = np.zeros((length, 3), np.dtype("<u4"))
+        slots[:, 0] = coefficients & np.uint64(0xFFFFFFFF)
+        slots[:, 1] = coefficients >> np.uint64(32)
+        value: int = gmpy2.mpz(int.from_bytes(slots.tobytes(), "little"))
+        return value
+
+    def folded(value: int) -> Words:
+        slots = np.frombuffer(int(value).to_bytes(24 * length, "little"), np.dtype("<u4"))
+        low = slots.reshape(-1, 3)[:, :2].astype(np.uint64)
+        full = low[:, 0] | low[:, 1] << np.uint64(32)
+        return np.subtract(full[:length], full[length:])  # X**N = -1
+
+    times = substituted(polynomial)
+    positive = substituted(np.maximum(key, 0).astype(np.uint64))
+    negative = substituted(np.maximum(-key, 0).astype(np.uint64))
+    return np.subtract(folded(times * positive), folded(times * negative))
+
+
+def expansion_seed(announce_digest: bytes) -> bytes:
+    """The seed of the public polynomials of a round: a hash, never a seed that somebody chose.
+
+    Args:
+        announce_digest: 32 bytes; whoever made the announce cannot steer the polynomials.
+    """
+    return hashlib.sha256(b"fedring/1 lattice\0" + announce_digest).digest()
+
+
+def expand(seed: bytes, first: int, count: int, dimension: int) -> Words:
+    """Uniform public polynomials number `first` to `first + count - 1`: uint64, (count, N)."""
+    rows = [Stream(seed, number).words(dimension) for number in range(first, first + count)]
+    return np.stack(rows)
+
+
+def centred_binomial(stream: Stream, count: int, eta: int) -> SumVector:
+    """Small secret values: int64, shape (count,), in [-eta, eta], variance eta / 2.
+
+    The number of ones among 2 * eta uniform bits, less eta; takes one word of the stream each.
+
+    Args:
+        stream: consumed by `count` words.
+        eta: 1..32.
+    """
+    words = stream.words(count) >> np.uint64(64 - 2 * eta)
+    return _ones(words).astype(np.int64) - eta
+
+
+def _ones(words: Words) -> Words:
+    """Bits set in each word, added up in ever wider fields; numpy counts them from 2.0 on."""
+    fields = words - (words >> np.uint64(1) & np.uint64(0x5555555555555555))
+    threes = np.uint64(0x3333333333333333)
+    fields = (fields & threes) + (fields >> np.uint64(2) & threes)
+    fields = fields + (fields >> np.uint64(4)) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return fields * np.uint64(0x0101010101010101) >> np.uint64(56)

@@ -1,0 +1,88 @@
+"""The numbers on which the security and the exactness of suite `hybrid` rest.
+
+Security level: 128 bits and more against known classical attacks.
+- The HomomorphicEncryption.org standard (Albrecht et al., 2018, table 1) allows log2 q <= 109 at
+  N = 4096 for 128 bits; ours is 64, with the noise of the table (sigma 3.2) or more.
+- Core-SVP estimate of the primal attack (0.292 x block size), secret and noise of sigma 3.24:
+  block size 716, 2**209. Knowing the sum of two keys and noises leaves sigma 2.29 and 2**204.
+  The table's own row by the same estimate: 2**95.
+- Estimated 2025-11 with that formula; not reviewed by outsiders.
+
+Not protected: anything against a quantum computer as a whole (Paillier and X25519 fall to one).
+"""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+from attrs.validators import ge
+
+
+@frozen
+class Layout:
+    """How values share the 64 bits of a coefficient: `slots` above `noise_bits` of noise.
+
+    Attributes:
+        bits: width of one contributor's value.
+        slots: values in a coefficient.
+        slot_bits: width of a sum of values, signed and balanced: `max_contributors` values of
+            the largest magnitude fit, which is all that excludes overflow.
+        noise_bits: f; noise below 2**(f - 1) in magnitude rounds away. 1,024 contributors have
+            sigma 104, and 2,048 is 19.7 sigma.
+        max_contributors: how many may be opened together.
+    """
+
+    bits: int
+    slots: int
+    slot_bits: int
+    noise_bits: int
+    max_contributors: int
+
+
+LAYOUTS = {
+    16: Layout(bits=16, slots=2, slot_bits=26, noise_bits=12, max_contributors=1024),
+    8: Layout(bits=8, slots=3, slot_bits=17, noise_bits=13, max_contributors=512),
+}
+
+
+def _power_of_two(_instance: object, _attribute: object, value: int) -> None:
+    if value & (value - 1):
+        raise ValueError(f"the dimension must be a power of two, not {value}")
+
+
+@frozen
+class Parameters:
+    """The lattice: R = Z_q[X] / (X**N + 1) with q = 2**64.
+
+    Attributes:
+        dimension: N, a power of two. Anything below 4096 is for simulations and hides nothing.
+        eta: keys and noise are centred binomial, within [-eta, eta]. Not ternary: the sum of two
+            ternary keys gives both away wherever it is +2 or -2, in 22 % of the coefficients.
+        key_digit_bits: room for a sum of keys in one digit of a Paillier plaintext, balanced:
+            the bound of the key check for 1,024 contributors is 1,037, the digit holds 2,047.
+    """
+
+    dimension: int = field(default=4096, validator=[ge(8), _power_of_two])
+    eta: int = 21
+    key_digit_bits: int = 12
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of one key or noise value: sqrt(eta / 2), 3.24 for eta = 21."""
+        return float((self.eta / 2) ** 0.5)
+
+    def bound(self, n_contributors: int) -> float:
+        """What no honest sum of keys or noises exceeds: 10 sigma, 2**-75 a value."""
+        return 10 * self.sigma * float(n_contributors**0.5)
+
+
+PRODUCTION = Parameters()
+
+PADDING = 32
+"""Coefficients behind the last used one; they carry nothing and must decrypt to 0."""
+
+MAX_VALUES = 1 << 24
+"""Longest vector of values: bounds what an announce can make a board set aside (64 MiB)."""
+
+LEAST_KEY_BITS = 2048
+MOST_KEY_BITS = 4096
+"""Sizes of a Paillier modulus that a device accepts: 112 bits of security, and bounded work."""
