@@ -139,12 +139,14 @@ def exact_product(polynomial: Words, key: SumVector) -> Words:
         slots = np.frombuffer(int(value).to_bytes(24 * length, "little"), np.dtype("<u4"))
         low = slots.reshape(-1, 3)[:, :2].astype(np.uint64)
         full = low[:, 0] | low[:, 1] << np.uint64(32)
-        return np.subtract(full[:length], full[length:])  # X**N = -1
+        wrapped: Words = np.subtract(full[:length], full[length:])  # X**N = -1
+        return wrapped
 
     times = substituted(polynomial)
     positive = substituted(np.maximum(key, 0).astype(np.uint64))
     negative = substituted(np.maximum(-key, 0).astype(np.uint64))
-    return np.subtract(folded(times * positive), folded(times * negative))
+    product: Words = np.subtract(folded(times * positive), folded(times * negative))
+    return product
 
 
 def expansion_seed(announce_digest: bytes) -> bytes:
@@ -181,4 +183,5 @@ def _ones(words: Words) -> Words:
     threes = np.uint64(0x3333333333333333)
     fields = (fields & threes) + (fields >> np.uint64(2) & threes)
     fields = fields + (fields >> np.uint64(4)) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return fields * np.uint64(0x0101010101010101) >> np.uint64(56)
+    fields *= np.uint64(0x0101010101010101)
+    return fields >> np.uint64(56)
