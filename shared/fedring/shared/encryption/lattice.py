@@ -179,9 +179,9 @@ def centred_binomial(stream: Stream, count: int, eta: int) -> SumVector:
 
 def _ones(words: Words) -> Words:
     """Bits set in each word, added up in ever wider fields; numpy counts them from 2.0 on."""
-    fields = words - (words >> np.uint64(1) & np.uint64(0x5555555555555555))
     threes = np.uint64(0x3333333333333333)
+    fields: Words = words - (words >> np.uint64(1) & np.uint64(0x5555555555555555))
     fields = (fields & threes) + (fields >> np.uint64(2) & threes)
     fields = fields + (fields >> np.uint64(4)) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    fields *= np.uint64(0x0101010101010101)
-    return fields >> np.uint64(56)
+    ones: Words = fields * np.uint64(0x0101010101010101) >> np.uint64(56)
+    return ones
