@@ -20,6 +20,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -65,12 +66,12 @@ def prepare_folder(folder: Path) -> None:
 class FolderLock:
     """The right to run on a folder; given back by `close`, or by the end of the process."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
 
     def close(self) -> None:
-        """Give the right back."""
-        os.close(self._descriptor)
+        """Give the right back; once more does nothing."""
+        self._file.close()
 
 
 def lock_folder(folder: Path) -> FolderLock:
@@ -84,25 +85,25 @@ def lock_folder(folder: Path) -> FolderLock:
     """
     path = folder / LOCK_FILE
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+        file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE), "r+")
     except OSError as error:
         raise _unusable(path, error) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n".encode())
     except BlockingIOError as error:
-        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "?"
-        os.close(descriptor)
+        holder = file.read(32).decode(errors="replace").strip() or "?"
+        file.close()
         raise StateError(
             f"state folder {folder} is in use by process {holder}",
             name="state.in-use",
             hint="stop that process first; two on one folder would undo each other's work",
         ) from error
     except OSError as error:
-        os.close(descriptor)
+        file.close()
         raise _unusable(path, error) from error
-    return FolderLock(descriptor)
+    return FolderLock(file)
 
 
 class Database:
