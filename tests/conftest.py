@@ -1,26 +1,19 @@
 """What all tests share: hypothesis profiles, and honesty about a missing Mosquitto."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from fedring.lab.brokers import INSTALL_MOSQUITTO, find_mosquitto
 
 # No deadlines: a board's or a busy machine's slowness is no failure of a property.
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
-INSTALL_MOSQUITTO = "sudo apt-get install mosquitto"
 NOT_RUN = pytest.StashKey[list[str]]()
-
-
-def find_mosquitto() -> Path | None:
-    """The broker's program; Debian puts it where a user's PATH does not look."""
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
-    found = shutil.which("mosquitto", path=path)
-    return Path(found) if found else None
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +21,7 @@ def mosquitto() -> Path:
     """Path of the Mosquitto program; a test that asks for it does not run where there is none."""
     found = find_mosquitto()
     assert found is not None, "tests that need Mosquitto were to be left out"
-    return found
+    return Path(found)
 
 
 def _needs_mosquitto(item: pytest.Item) -> bool:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from attrs import frozen
 
 from fedring.shared.config import (
-    Broker,
+    BrokerSettings,
     Kind,
     choice,
     flag,
@@ -184,7 +184,7 @@ class CoordinatorSettings:
     """All of `coordinator.toml`, one attribute for each table."""
 
     fleet: Fleet
-    broker: Broker
+    broker: BrokerSettings
     state: State
     model: Model
     training: Training = Training()

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from attrs import frozen
 
-from fedring.shared.config import Broker, choice, choices, load, number, path, text, whole
+from fedring.shared.config import BrokerSettings, choice, choices, load, number, path, text, whole
 from fedring.shared.messages import MAX_ROSTER, MAX_UINT32
 
 
@@ -81,12 +81,13 @@ class Data:
 
     Attributes:
         file: read at each round, never written.
-        source: `csv` (a header line, one sample a line) or `npz` (arrays `x` and `y`).
+        source: `csv` (a header line, one sample a line) or `npz` (as `write_npz` makes it); empty
+            to go by the ending of the file's name.
         label: column of the label in a CSV file.
     """
 
     file: Annotated[Path, path("this device's data file")]
-    source: Annotated[str, choice("csv", "npz")] = "csv"
+    source: Annotated[str, choice("csv", "npz")] = ""
     label: Annotated[str, text("the name of a column")] = "label"
 
 
@@ -119,7 +120,7 @@ class DeviceSettings:
     """All of `device.toml`, one attribute for each table."""
 
     fleet: Fleet
-    broker: Broker
+    broker: BrokerSettings
     state: State
     privacy: Privacy
     data: Data

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedring.shared.config import (
-    Broker,
+    BrokerSettings,
     ConfigMistakesError,
     choice,
     choices,
@@ -56,7 +56,7 @@ class Settings:
     ring: Ring = Ring()
     trace: Annotated[bool, flag()] = False
     bits: Annotated[int, choice(16, 8)] = 16
-    broker: Broker | None = None
+    broker: BrokerSettings | None = None
 
 
 Write = Callable[[str], Path]
@@ -107,7 +107,7 @@ def test_values_and_defaults(write: Write, tmp_path: Path) -> None:
             forbidden=frozenset({"paillier"}),
             note=tmp_path / "notes/first.txt",
         ),
-        broker=Broker(host="broker.example.org", port=8883),
+        broker=BrokerSettings(host="broker.example.org", port=8883),
     )
     assert type(settings.ring.patience_s) is float
 
@@ -190,7 +190,9 @@ def test_plain_mqtt_stays_on_this_machine(write: Write, host: str) -> None:
 
 def test_plain_mqtt_elsewhere_must_be_insisted_on(write: Write) -> None:
     file = write(f'{MODEL}[broker]\nhost = "10.0.0.1"\ntls = false\nallow_plain = true')
-    assert load(file, Settings).broker == Broker(host="10.0.0.1", tls=False, allow_plain=True)
+    assert load(file, Settings).broker == BrokerSettings(
+        host="10.0.0.1", tls=False, allow_plain=True
+    )
 
 
 def test_broken_toml_names_line_and_column(write: Write) -> None:

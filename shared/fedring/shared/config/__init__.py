@@ -14,7 +14,7 @@ key; `load` reads a file into them and tells all its mistakes at once:
     settings = load(Path("coordinator.toml"), Settings)
 """
 
-from fedring.shared.config.broker import Broker
+from fedring.shared.config.broker import BrokerSettings
 from fedring.shared.config.kinds import (
     Kind,
     choice,
@@ -30,7 +30,7 @@ from fedring.shared.config.kinds import (
 from fedring.shared.config.loading import ConfigMistakesError, Mistake, load
 
 __all__ = [
-    "Broker",
+    "BrokerSettings",
     "ConfigMistakesError",
     "Kind",
     "Mistake",

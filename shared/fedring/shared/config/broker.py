@@ -15,7 +15,7 @@ PLAIN_PORT = 1883
 
 
 @frozen(kw_only=True)
-class Broker:
+class BrokerSettings:
     """Where the MQTT broker is, and how it is spoken to.
 
     Attributes:

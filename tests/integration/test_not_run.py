@@ -1,0 +1,50 @@
+"""Tests that need Mosquitto are not forgotten where it is missing: the report names them."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = """
+import pytest
+
+@pytest.fixture
+def broker(mosquitto):
+    return mosquitto
+
+@pytest.mark.mosquitto
+def test_marked():
+    raise AssertionError
+
+def test_through_a_fixture(broker):
+    raise AssertionError
+
+def test_without():
+    pass
+"""
+WITHOUT_MOSQUITTO = """
+import shutil, sys
+import pytest
+
+shutil.which = lambda *_, **__: None
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:randomly"]))
+"""
+
+
+def test_the_report_names_what_did_not_run_and_the_remedy(tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).parents[1] / "conftest.py", tmp_path)
+    (tmp_path / "test_some.py").write_text(TESTS)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_MOSQUITTO],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    lines = done.stdout.splitlines()
+    assert "not run: test_some.py::test_marked" in lines
+    assert "not run: test_some.py::test_through_a_fixture" in lines
+    assert "install with: sudo apt-get install mosquitto" in lines
+    assert lines[-1].startswith("1 passed, 2 deselected")

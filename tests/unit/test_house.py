@@ -1,0 +1,122 @@
+"""Rules of the house that no tool knows: where files lie, who imports whom, what can be started."""
+
+import ast
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+PARTS = ("coordinator", "device", "fleet", "lab", "shared")
+ARROWS = {
+    "lab": {"lab", "coordinator", "device", "fleet", "shared"},
+    "coordinator": {"coordinator", "shared"},
+    "device": {"device", "shared"},
+    "fleet": {"fleet", "shared"},
+    "shared": {"shared"},
+}
+ENCRYPTION_MAY_IMPORT = {
+    "numpy",
+    "gmpy2",
+    "phe",
+    "cryptography",
+    "attrs",
+    "fedring.shared.encryption",
+    "fedring.shared.errors",
+    "fedring.shared.numbers",
+}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Every module of the project with its import name."""
+    for part in PARTS:
+        folder = PROJECT / part
+        for file in sorted(folder.rglob("*.py")):
+            names = file.relative_to(folder).with_suffix("").parts
+            yield ".".join(name for name in names if name != "__init__"), file
+
+
+def imports(file: Path) -> Iterator[str]:
+    """The full names that a module imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, packages: set[str]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_namespace_folder_holds_its_part_and_nothing_else(part: str) -> None:
+    folder = PROJECT / part / "fedring"
+    assert [entry.name for entry in folder.iterdir() if entry.name != "__pycache__"] == [part]
+
+
+def test_imports_point_at_shared() -> None:
+    wrong = [
+        f"{name} imports {imported}"
+        for name, file in modules()
+        for imported in imports(file)
+        if imported.startswith("fedring.")
+        and imported.split(".")[1] not in ARROWS[name.split(".")[1]]
+    ]
+    assert wrong == []
+
+
+def test_encryption_knows_nothing_of_the_protocol() -> None:
+    wrong = [
+        f"{name} imports {imported}"
+        for name, file in modules()
+        if within(name, {"fedring.shared.encryption"})
+        for imported in imports(file)
+        if not within(imported, ENCRYPTION_MAY_IMPORT)
+        and imported.split(".")[0] not in sys.stdlib_module_names
+    ]
+    assert wrong == []
+
+
+def test_only_one_module_knows_the_mqtt_library() -> None:
+    importers = {
+        name for name, file in modules() if any(within(used, {"aiomqtt"}) for used in imports(file))
+    }
+    assert importers <= {"fedring.shared.mqtt"}
+
+
+def shop_windows() -> list[str]:
+    return [
+        name
+        for name, file in modules()
+        if file.name == "__init__.py" and "__all__" in file.read_text()
+    ]
+
+
+@pytest.mark.parametrize("name", shop_windows())
+def test_a_shop_window_shows_what_it_lists(name: str) -> None:
+    module = importlib.import_module(name)
+    shown = {
+        public
+        for public, value in vars(module).items()
+        if not public.startswith("_")
+        and not isinstance(value, ModuleType)
+        and public != "annotations"
+    }
+    assert shown == set(module.__all__)
+    assert list(module.__all__) == sorted(module.__all__, key=_as_ruff_sorts)
+
+
+def _as_ruff_sorts(name: str) -> tuple[int, str]:
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+@pytest.mark.parametrize("script", sorted([*(PROJECT / "scripts").iterdir(), PROJECT / ".ci/run"]))
+def test_scripts_can_be_started(script: Path) -> None:
+    assert os.access(script, os.X_OK)
+    assert script.read_text().startswith("#!/usr/bin/env ")
