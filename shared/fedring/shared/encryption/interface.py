@@ -98,7 +98,7 @@ class Suite(ABC):
         """The wire form: little-endian words."""
         return body.astype(np.dtype("<u8"), copy=False).tobytes()
 
-    def decode_body(self, data: bytes) -> Body:
+    def decode_body(self, data: bytes | bytearray | memoryview) -> Body:
         """A body from the wire, the caller's own copy.
 
         Raises:

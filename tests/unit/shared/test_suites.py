@@ -1,0 +1,456 @@
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from fedring.shared.encryption import (
+    PRODUCTION,
+    Body,
+    OneTimeMask,
+    Parameters,
+    Suite,
+    generate_key,
+    suite,
+)
+from fedring.shared.encryption.streams import Stream
+from fedring.shared.errors import BodyError, OneTimeError, ProtocolError, ReleaseError, SumError
+from fedring.shared.numbers import IntVector, SumVector, largest_value
+
+KEY = generate_key(512, random=Stream(b"suite tests, 512 bits".ljust(32)).read)
+SMALL = Parameters(dimension=64)
+DIGEST = hashlib.sha256(b"an announce").digest()
+
+seeds = st.integers(0, 2**32 - 1)
+widths = st.sampled_from((8, 16))
+
+
+def small_suite(n_values: int, bits: int = 16, digest: bytes = DIGEST) -> Suite:
+    return suite(
+        "hybrid",
+        public_key=KEY.public_key,
+        announce_digest=digest,
+        n_values=n_values,
+        bits=bits,
+        parameters=SMALL,
+    )
+
+
+def vectors(n_contributors: int, n_values: int, bits: int, seed: int) -> list[IntVector]:
+    largest = largest_value(bits)
+    rng = np.random.default_rng(seed)
+    return [
+        rng.integers(-largest, largest + 1, n_values).astype(np.int32)
+        for _ in range(n_contributors)
+    ]
+
+
+def cancelling_pads(suite_: Suite, n_contributors: int, seed: int) -> list[list[int]]:
+    """One row for each contributor; every column adds up to 0 modulo n."""
+    stream = Stream(seed.to_bytes(32, "big"))
+    n_bytes = -(-suite_.n.bit_length() // 8) + 16
+
+    def piece() -> int:
+        return int.from_bytes(stream.read(n_bytes), "big") % suite_.n
+
+    rows = [[piece() for _ in range(suite_.n_ciphertexts)] for _ in range(n_contributors - 1)]
+    last = [-sum(column) % suite_.n for column in zip(*rows, strict=True)]
+    return [*rows, last or [0] * suite_.n_ciphertexts]
+
+
+class Ring:
+    """What a ring of contributors gives to the coordinator, over the wire."""
+
+    def __init__(self, suite_: Suite, values: Sequence[IntVector], seed: int = 0) -> None:
+        self.suite = suite_
+        self.values = values
+        stream = Stream(seed.to_bytes(32, "big"), number=1)
+        masks = [suite_.prepare(stream.read) for _ in values]
+        pads = cancelling_pads(suite_, len(values), seed)
+        self.bodies = [
+            suite_.encode_body(mask.body(vector))
+            for mask, vector in zip(masks, values, strict=True)
+        ]
+        self.releases = [mask.release(row) for mask, row in zip(masks, pads, strict=True)]
+
+    @property
+    def expected(self) -> list[int]:
+        return [sum(column) for column in zip(*(v.tolist() for v in self.values), strict=True)]
+
+    def body(self) -> Body:
+        total = self.suite.decode_body(self.bodies[0])
+        for body in self.bodies[1:]:
+            self.suite.add(total, self.suite.decode_body(body))
+        return total
+
+    def open(self) -> SumVector:
+        for release in self.releases:
+            self.suite.check_release(release)
+        product = self.suite.product(self.releases)
+        return self.suite.open(KEY, self.body(), product, len(self.bodies))
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+# -- the sum is exact --------------------------------------------------------------------
+
+
+@given(st.integers(1, 300), st.integers(1, 6), widths, seeds)
+@settings(max_examples=60)
+def test_the_sum_is_exact_and_the_pads_cancel(
+    n_values: int, n_contributors: int, bits: int, seed: int
+) -> None:
+    suite_ = small_suite(n_values, bits)
+    ring = Ring(suite_, vectors(n_contributors, n_values, bits, seed), seed)
+    assert all(len(body) == suite_.body_bytes for body in ring.bodies)
+    assert all(len(release) == suite_.release_bytes for release in ring.releases)
+    assert ring.open().tolist() == ring.expected
+
+
+@pytest.mark.parametrize("n_values", [1, 8128, 8190, 8192, 20_000])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_production_shapes(n_values: int, bits: int) -> None:
+    suite_ = suite(
+        "hybrid", public_key=KEY.public_key, announce_digest=DIGEST, n_values=n_values, bits=bits
+    )
+    ring = Ring(suite_, vectors(2, n_values, bits, seed=n_values))
+    assert ring.open().tolist() == ring.expected
+
+
+@pytest.mark.parametrize(("key_bits", "n_values"), [(3072, 100_000), (2048, 1_000_000)])
+def test_full_size(key_bits: int, n_values: int) -> None:
+    key = generate_key(key_bits, random=Stream(b"full size".ljust(32)).read)
+    suite_ = suite(
+        "hybrid", public_key=key.public_key, announce_digest=DIGEST, n_values=n_values, bits=16
+    )
+    assert suite_.n_ciphertexts == {3072: 17, 2048: 25}[key_bits]
+    assert suite_.release_bytes == {3072: 13_056, 2048: 12_800}[key_bits]
+    assert suite_.body_bytes == 8 * (n_values // 2 + 32)
+    values = vectors(2, n_values, 16, seed=1)
+    pads = cancelling_pads(suite_, 2, seed=2)
+    masks = [suite_.prepare(os.urandom) for _ in values]
+    total, other = (mask.body(vector) for mask, vector in zip(masks, values, strict=True))
+    suite_.add(total, other)
+    product = suite_.product([mask.release(row) for mask, row in zip(masks, pads, strict=True)])
+    opened = suite_.open(key, total, product, 2)
+    assert (opened == values[0].astype(np.int64) + values[1]).all()
+
+
+@pytest.mark.parametrize(("bits", "most"), [(16, 1024), (8, 512)])
+def test_as_many_extremes_as_may_be_opened_together(bits: int, most: int) -> None:
+    suite_ = small_suite(6, bits)
+    assert suite_.max_contributors == most
+    extreme = np.array([1, 1, -1, -1, 1, -1], np.int32) * np.int32(largest_value(bits))
+    total = np.zeros(suite_.body_bytes // 8, np.uint64)
+    releases = []
+    for _ in range(most):
+        mask = suite_.prepare(os.urandom)
+        suite_.add(total, mask.body(extreme))
+        releases.append(mask.release([0] * suite_.n_ciphertexts))
+    product = suite_.product(releases)
+    assert suite_.open(KEY, total, product, most).tolist() == (extreme * most).tolist()
+    with pytest.raises(ValueError, match=f"{most + 1} contributors, not 1 to {most}"):
+        suite_.open(KEY, total, product, most + 1)
+
+
+def test_two_threads_prepare_at_once() -> None:
+    suite_ = small_suite(500)
+    with ThreadPoolExecutor(2) as pool:
+        masks = list(pool.map(suite_.prepare, [os.urandom] * 6))
+    values = vectors(6, 500, 16, seed=3)
+    total = np.zeros(suite_.body_bytes // 8, np.uint64)
+    for mask, vector in zip(masks, values, strict=True):
+        suite_.add(total, mask.body(vector))
+    product = suite_.product([mask.release([0] * suite_.n_ciphertexts) for mask in masks])
+    expected = np.sum(values, axis=0, dtype=np.int64)
+    assert (suite_.open(KEY, total, product, 6) == expected).all()
+
+
+# -- whatever was changed is noticed ------------------------------------------------------
+
+
+@given(seeds, st.data())
+@settings(max_examples=60)
+def test_a_flipped_bit_in_a_release(seed: int, data: st.DataObject) -> None:
+    ring = Ring(small_suite(40), vectors(3, 40, 16, seed), seed)
+    victim = data.draw(st.integers(0, 2))
+    bit = data.draw(st.integers(0, 8 * ring.suite.release_bytes - 1))
+    ring.releases[victim] = flipped(ring.releases[victim], bit)
+    with pytest.raises((ReleaseError, SumError)):
+        ring.open()
+
+
+@given(seeds, st.data())
+@settings(max_examples=60)
+def test_a_flipped_bit_in_a_body(seed: int, data: st.DataObject) -> None:
+    ring = Ring(small_suite(40), vectors(3, 40, 16, seed), seed)
+    bit = data.draw(st.integers(0, 8 * ring.suite.body_bytes - 1))
+    ring.bodies[1] = flipped(ring.bodies[1], bit)
+    place, height = divmod(bit, 64)
+    assume(height not in (5, 6))  # near the bound: noticed or not, as the noise falls
+    if 7 <= height < 12:  # above what three noises leave
+        with pytest.raises(SumError) as caught:
+            ring.open()
+        assert caught.value.check == "noise"
+    elif place >= 20 and height >= 12:
+        with pytest.raises(SumError) as caught:
+            ring.open()
+        assert caught.value.check == "padding"
+    elif height >= 12:  # a forged value keeps to the layout: that is what signatures are for
+        assert ring.open().tolist() != ring.expected
+    else:  # within the noise, which rounds away
+        assert ring.open().tolist() == ring.expected
+
+
+def test_an_unused_slot_must_be_zero() -> None:
+    ring = Ring(small_suite(39), vectors(3, 39, 16, seed=4))
+    ring.bodies[0] = flipped(ring.bodies[0], 19 * 64 + 12 + 26)
+    with pytest.raises(SumError, match="slot behind the last value"):
+        ring.open()
+
+
+@pytest.mark.parametrize("missing", [0, 2])
+def test_a_missing_release_leaves_nothing(missing: int) -> None:
+    ring = Ring(small_suite(40), vectors(3, 40, 16, seed=5))
+    del ring.releases[missing]
+    with pytest.raises(SumError) as caught:
+        ring.open()
+    assert caught.value.check == "key range"
+
+
+def test_a_release_for_another_list_leaves_nothing() -> None:
+    first = Ring(small_suite(40), vectors(3, 40, 16, seed=6), seed=6)
+    second = Ring(small_suite(40), vectors(3, 40, 16, seed=6), seed=7)
+    first.releases[0] = second.releases[0]
+    with pytest.raises(SumError) as caught:
+        first.open()
+    assert caught.value.check == "key range"
+
+
+def test_a_key_that_is_too_large_is_a_bad_release() -> None:
+    suite_ = small_suite(2)
+    values = np.zeros(2, np.int32)
+    product = suite_.product([suite_.prepare(os.urandom).release([100] * suite_.n_ciphertexts)])
+    with pytest.raises(SumError, match="a sum of keys of") as caught:
+        suite_.open(KEY, suite_.prepare(os.urandom).body(values), product, 1)
+    assert caught.value.check == "key range"
+
+
+def test_a_body_of_another_announce_is_noise() -> None:
+    values = np.zeros(2, np.int32)
+    mask = small_suite(2, digest=bytes(32)).prepare(os.urandom)
+    suite_ = small_suite(2)
+    product = suite_.product([mask.release([0] * suite_.n_ciphertexts)])
+    with pytest.raises(SumError) as caught:
+        suite_.open(KEY, mask.body(values), product, 1)
+    assert caught.value.check == "noise"
+
+
+def test_a_private_key_of_somebody_else() -> None:
+    ring = Ring(small_suite(2), vectors(1, 2, 16, seed=8))
+    other = generate_key(512, random=os.urandom)
+    with pytest.raises(ValueError, match="another public key"):
+        ring.suite.open(other, ring.body(), ring.suite.product(ring.releases), 1)
+
+
+# -- one-time secrets ---------------------------------------------------------------------
+
+
+def prepared() -> tuple[Suite, OneTimeMask]:
+    suite_ = small_suite(3)
+    return suite_, suite_.prepare(os.urandom)
+
+
+VALUES = np.array([1, -2, 3], np.int32)
+
+
+def test_a_key_masks_one_body() -> None:
+    _, mask = prepared()
+    mask.body(VALUES)
+    with pytest.raises(OneTimeError, match="difference of the two vectors"):
+        mask.body(VALUES)
+
+
+def test_a_key_is_released_once() -> None:
+    suite_, mask = prepared()
+    pads = [1] * suite_.n_ciphertexts
+    mask.release(pads)
+    with pytest.raises(OneTimeError, match="this device's key"):
+        mask.release(pads)
+
+
+def test_erased_is_used_up() -> None:
+    suite_, mask = prepared()
+    mask.erase()
+    mask.erase()
+    with pytest.raises(OneTimeError):
+        mask.body(VALUES)
+    with pytest.raises(OneTimeError):
+        mask.release([0] * suite_.n_ciphertexts)
+
+
+def test_erasing_leaves_the_body_that_was_given_out() -> None:
+    _, mask = prepared()
+    body = mask.body(VALUES)
+    before = body.copy()
+    mask.erase()
+    assert (body == before).all()
+
+
+def test_one_of_many_threads_gets_the_mask() -> None:
+    _, mask = prepared()
+
+    def attempt(_: int) -> bool:
+        try:
+            mask.body(VALUES)
+        except OneTimeError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(attempt, range(64))) == 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        VALUES.astype(np.int64),
+        VALUES[:2],
+        VALUES.reshape(1, 3),
+        np.array([0, 0, 32768], np.int32),
+        np.array([-32768, 0, 0], np.int32),
+        np.array([-(2**31), 0, 0], np.int32),
+    ],
+    ids=["int64", "short", "2d", "32768", "-32768", "least"],
+)
+def test_a_wrong_vector_uses_nothing_up(values: IntVector) -> None:
+    _, mask = prepared()
+    with pytest.raises(ValueError, match=r"instead of int32|more than 16 bits"):
+        mask.body(values)
+    mask.body(VALUES)
+
+
+@pytest.mark.parametrize("bad", [[], [0], [-1, 0], [0, KEY.public_key.n], [0, 0, 0]])
+def test_wrong_pads_use_nothing_up(bad: list[int]) -> None:
+    suite_, mask = prepared()
+    assert suite_.n_ciphertexts == 2
+    with pytest.raises(ValueError, match="needs 2 pads"):
+        mask.release(bad)
+    mask.release([0, KEY.public_key.n - 1])
+
+
+def test_nothing_secret_in_print() -> None:
+    _, mask = prepared()
+    assert repr(mask) == "OneTimeMask(<mask, unused>, <release, unused>)"
+    mask.body(VALUES)
+    assert repr(mask) == "OneTimeMask(<mask, used up>, <release, unused>)"
+
+
+# -- what is drawn ------------------------------------------------------------------------
+
+
+def seeded(*asked: bytes) -> tuple[Body, bytes]:
+    suite_ = small_suite(3)
+    left = list(asked)
+    mask = suite_.prepare(lambda n_bytes: left.pop(0).ljust(n_bytes))
+    assert not left
+    return mask.body(VALUES), mask.release([0] * suite_.n_ciphertexts)
+
+
+def test_paillier_randomness_has_a_stream_of_its_own() -> None:
+    body, release = seeded(b"lattice", b"paillier")
+    same_body, other_release = seeded(b"lattice", b"other")
+    assert (body == same_body).all()
+    assert release != other_release
+    other_body, _ = seeded(b"other", b"paillier")
+    assert (body != other_body).any()
+
+
+def test_the_bytes_on_the_wire_are_pinned() -> None:
+    body, release = seeded(b"lattice", b"paillier")
+    wire = small_suite(3).encode_body(body) + release
+    assert hashlib.sha256(wire).hexdigest() == (
+        "1316fb250fbb5b9aed0a4d5a2c15ad50825815535a7c2940c03f04abea28dfe7"
+    )
+
+
+def test_every_mask_is_fresh_and_looks_uniform() -> None:
+    suite_ = small_suite(2000)
+    zeros = np.zeros(2000, np.int32)
+    first, second = (suite_.prepare(os.urandom).body(zeros) for _ in range(2))
+    assert not (first == second).any()
+    ones = np.unpackbits(np.concatenate([first, second]).view(np.uint8)).mean()
+    assert ones == pytest.approx(0.5, abs=0.02)  # 14 sigma
+
+
+# -- limits -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "n_values", "bits", "reason"),
+    [
+        ("paillier-1", 1, 16, "unknown suite 'paillier-1', known: hybrid"),
+        ("hybrid", 0, 16, "0 values"),
+        ("hybrid", (1 << 24) + 1, 16, "16777217 values"),
+        ("hybrid", 1, 32, "32 bits"),
+    ],
+)
+def test_announces_that_no_suite_can_serve(
+    name: str, n_values: int, bits: int, reason: str
+) -> None:
+    with pytest.raises(ProtocolError, match=reason):
+        suite(
+            name,
+            public_key=KEY.public_key,
+            announce_digest=DIGEST,
+            n_values=n_values,
+            bits=bits,
+        )
+
+
+def test_a_digest_of_the_wrong_length_is_a_bug() -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        small_suite(1, digest=b"short")
+
+
+@given(st.binary(max_size=600))
+def test_any_bytes_are_a_body_or_refused(data: bytes) -> None:
+    suite_ = small_suite(8)
+    try:
+        body = suite_.decode_body(data)
+    except BodyError:
+        assert len(data) != suite_.body_bytes
+    else:
+        assert suite_.encode_body(body) == data
+
+
+def test_a_body_from_the_wire_can_be_added_to() -> None:
+    suite_ = small_suite(8)
+    wire = bytes([255]) * suite_.body_bytes
+    total = suite_.decode_body(wire)
+    suite_.add(total, np.ones_like(total))
+    assert not total.any()
+    assert suite_.decode_body(memoryview(wire)).all()
+
+
+def test_a_release_of_the_wrong_length() -> None:
+    suite_ = small_suite(8)
+    for length in (0, suite_.release_bytes - 1, suite_.release_bytes + 1):
+        with pytest.raises(ReleaseError, match=f"{length} bytes instead of"):
+            suite_.check_release(bytes(length))
+        with pytest.raises(ReleaseError):
+            suite_.product([bytes(length)])
+
+
+def test_production_is_the_default() -> None:
+    suite_ = suite("hybrid", public_key=KEY.public_key, announce_digest=DIGEST, n_values=1, bits=8)
+    assert PRODUCTION.dimension == 4096
+    assert suite_.n_ciphertexts == -(-4096 // 42)
