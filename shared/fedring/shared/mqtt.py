@@ -55,7 +55,8 @@ MAX_PAYLOAD_BYTES: Final = 128 * 1024
 _WAITING_MESSAGES: Final = 256  # inside aiomqtt, between two turns of the event loop
 _BACKOFF: Final = Backoff()
 _WINDOW: Final = 8  # aiomqtt warns above ten
-_CONNECT_TIMEOUT_S: Final = 10.0
+_CONNECT_TIMEOUT_S: Final = 5.0  # to be reached, and again to be let in
+_FAREWELL_S: Final = 1.0
 _NODELAY: Final = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # 60 times faster round trips
 
 _log = logging.getLogger(__name__)
@@ -197,14 +198,24 @@ class Connection:
             work = partial(_subscribe, self._session.client, [topic_filter])
             await _outcome(self._session.start(work, f"subscribe {topic_filter}"))
 
-    async def unsubscribe(self, topic_filter: str) -> None:
-        """Take a subscription back, also one that an earlier process left in our session."""
+    def unsubscribe(self, topic_filter: str) -> None:
+        """Take a subscription back, also one that an earlier process left in our session.
+
+        Does not wait: messages may still come, and some brokers never answer when there was no
+        such subscription. It is tried again at the next connect until the broker has answered.
+        """
         self._filters.pop(topic_filter, None)
         self._abandoned.add(topic_filter)
         if self._session is not None:
-            work = partial(self._session.client.unsubscribe, topic_filter)
-            if await _outcome(self._session.start(work, f"unsubscribe {topic_filter}")):
+            self._take_back(self._session, topic_filter)
+
+    def _take_back(self, session: _Session, topic_filter: str) -> None:
+        def answered(task: asyncio.Task[bool]) -> None:
+            if not task.cancelled() and task.exception() is None and task.result():
                 self._abandoned.discard(topic_filter)
+
+        work = partial(session.client.unsubscribe, topic_filter)
+        session.start(work, f"unsubscribe {topic_filter}").add_done_callback(answered)
 
     # Keeping up
 
@@ -234,8 +245,12 @@ class Connection:
         lost = ""
         try:
             async with _Leaving(client), asyncio.TaskGroup() as tasks:
-                await self._subscribe_all(client)
-                self._session = _Session(client, tasks)
+                session = _Session(client, tasks)
+                if self._filters:
+                    await _subscribe(client, list(self._filters))
+                for topic_filter in self._abandoned:
+                    self._take_back(session, topic_filter)
+                self._session = session
                 try:
                     connected = self._arrivals.put(Connected())
                     await self._read(client)
@@ -263,13 +278,6 @@ class Connection:
             socket_options=[_NODELAY],
             logger=self._packets,
         )
-
-    async def _subscribe_all(self, client: aiomqtt.Client) -> None:
-        if self._filters:
-            await _subscribe(client, list(self._filters))
-        for topic_filter in list(self._abandoned):
-            await client.unsubscribe(topic_filter)
-            self._abandoned.discard(topic_filter)
 
     async def _read(self, client: aiomqtt.Client) -> None:
         async for received in client.messages:
@@ -334,24 +342,20 @@ async def _subscribe(client: aiomqtt.Client, filters: list[str]) -> None:
 async def _enter(client: aiomqtt.Client) -> None:
     """Connect, and leave nothing behind when that fails or is cancelled.
 
-    aiomqtt connects in a thread: cancelled there, it would come up later with no owner.
+    aiomqtt connects in a thread and is not made for being cancelled there: a connection would come
+    up later, with no owner. So a cancelled attempt is waited for, at most twice its time limit.
     """
     connecting = asyncio.create_task(client.__aenter__(), name="mqtt connect")
     try:
         await asyncio.shield(connecting)
-    except aiomqtt.MqttError:
-        await _leave(client, timeout_s=0.1)
-        raise
-    except asyncio.CancelledError:
-        await asyncio.wait({connecting})
-        _log.debug("cancelled while connecting: %r", connecting)
-        if not connecting.cancelled() and connecting.exception() is None:
-            await _leave(client, timeout_s=2.0)
+    except (aiomqtt.MqttError, asyncio.CancelledError):
+        await asyncio.gather(connecting, return_exceptions=True)
+        await _leave(client)
         raise
 
 
-async def _leave(client: aiomqtt.Client, timeout_s: float) -> None:
-    client.timeout = timeout_s
+async def _leave(client: aiomqtt.Client) -> None:
+    client.timeout = _FAREWELL_S
     try:
         await client.__aexit__(None, None, None)
     except aiomqtt.MqttError as error:
@@ -368,4 +372,4 @@ class _Leaving:
         pass
 
     async def __aexit__(self, *_: object) -> None:
-        await _leave(self.client, timeout_s=2.0)
+        await _leave(self.client)

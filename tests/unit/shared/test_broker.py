@@ -1,0 +1,239 @@
+"""Why a broker cannot be used, said by `probe` in words that a user can act on."""
+
+import contextlib
+import datetime
+import ipaddress
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from fedring.shared.broker import Broker, probe
+from fedring.shared.errors import BrokerError, ConfigError
+
+ACCEPTED = b"\x20\x02\x00\x00"
+
+
+@contextlib.contextmanager
+def server(serve: Callable[[socket.socket], object]) -> Iterator[int]:
+    """A server on loopback for one connection; gives its port."""
+
+    def accept() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            serve(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+def answering(answer: bytes, received: list[bytes]) -> Callable[[socket.socket], object]:
+    def serve(connection: socket.socket) -> None:
+        received.append(connection.recv(200))
+        connection.sendall(answer)
+        received.append(connection.recv(200))
+
+    return serve
+
+
+def failure(broker: Broker) -> BrokerError:
+    with pytest.raises(BrokerError) as caught:
+        probe(broker, "b01", timeout_s=2)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "text"),
+    [
+        ("mqtt://localhost:1884", "localhost", 1884, "localhost:1884"),
+        ("mqtt://10.0.0.7/", "10.0.0.7", 1883, "10.0.0.7:1883"),
+        ("mqtt://[::1]:1884", "::1", 1884, "[::1]:1884"),
+    ],
+)
+def test_addresses(url: str, host: str, port: int, text: str) -> None:
+    broker = Broker.from_url(url)
+    assert (broker.host, broker.port, broker.tls, str(broker)) == (host, port, None, text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "localhost",
+        "http://a",
+        "mqtt://",
+        "mqtt://a:0",
+        "mqtt://a:65536",
+        "mqtt://u@a",
+        "mqtt://a/b",
+    ],
+)
+def test_addresses_that_are_none(url: str) -> None:
+    with pytest.raises(ConfigError, match="not the address of an MQTT broker") as caught:
+        Broker.from_url(url)
+    assert caught.value.hint == "write it like mqtt://localhost:1883"
+
+
+@pytest.mark.parametrize(("persistent", "flags"), [(True, 0), (False, 2)])
+def test_a_broker_that_lets_us_in(persistent: bool, flags: int) -> None:
+    received: list[bytes] = []
+    with server(answering(ACCEPTED, received)) as port:
+        probe(Broker("127.0.0.1", port), "b01", persistent=persistent)
+    connect = b"\x10\x0f\x00\x04MQTT\x04" + bytes([flags]) + b"\x00\x0a\x00\x03b01"
+    assert received == [connect, b"\xe0\x00"]
+
+
+def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    error = failure(Broker("127.0.0.1", port))
+    assert error.name == "broker.unreachable"
+    assert error.text == f"no broker at 127.0.0.1:{port}: connection refused"
+
+
+def test_names_that_are_no_host() -> None:
+    error = failure(Broker("a" * 70))
+    assert error.name == "broker.unreachable"
+
+
+def test_the_broker_refuses() -> None:
+    with server(answering(b"\x20\x02\x00\x05", [])) as port:
+        error = failure(Broker("127.0.0.1", port))
+    assert error.name == "broker.refused"
+    assert error.text == f"the broker at 127.0.0.1:{port} refuses client b01: not authorised"
+
+
+@pytest.mark.parametrize(
+    ("answer", "what"), [(b"", "it hung up"), (b"HTTP/1.1 400", "it answered something else")]
+)
+def test_something_else_listens(answer: bytes, what: str) -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.recv(200)
+        connection.sendall(answer)
+
+    with server(serve) as port:
+        error = failure(Broker("127.0.0.1", port))
+    assert error.name == "broker.no-answer"
+    assert error.text.endswith(f"does not answer as an MQTT broker: {what}")
+
+
+def test_a_listener_that_says_nothing() -> None:
+    def serve(connection: socket.socket) -> None:
+        while connection.recv(200):
+            pass
+
+    with server(serve) as port, pytest.raises(BrokerError, match="no answer in time"):
+        probe(Broker("127.0.0.1", port), "b01", timeout_s=0.2)
+
+
+# TLS
+
+
+class Certificates:
+    """Certificate and key files for this test, all for 127.0.0.1."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def issue(self, name: str) -> Path:
+        """A self-signed certificate and its key in one file."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        now = datetime.datetime.now(datetime.UTC)
+        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        file = self._folder / f"{name}.pem"
+        file.write_bytes(
+            certificate.public_bytes(serialization.Encoding.PEM)
+            + key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return file
+
+
+def trusting(own: Path, other: Path, protocol: int) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(own)
+    context.load_verify_locations(other)
+    return context
+
+
+def tls_broker(own: Path, clients: Path) -> Callable[[socket.socket], object]:
+    context = trusting(own, clients, ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    def serve(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            secured.recv(200)
+            secured.sendall(ACCEPTED)
+            secured.recv(200)
+
+    return serve
+
+
+def test_tls_on_both_sides(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    broker, board = certificates.issue("broker"), certificates.issue("board")
+    context = trusting(board, broker, ssl.PROTOCOL_TLS_CLIENT)
+    with server(tls_broker(broker, clients=board)) as port:
+        probe(Broker("127.0.0.1", port, context), "b01")
+
+
+def test_the_broker_refuses_our_certificate(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    broker, board, other = (certificates.issue(name) for name in ("broker", "board", "other"))
+    context = trusting(board, broker, ssl.PROTOCOL_TLS_CLIENT)
+    with server(tls_broker(broker, clients=other)) as port:
+        error = failure(Broker("127.0.0.1", port, context))
+    assert error.name == "broker.certificate-refused"
+    assert "refuses our certificate: tls" in error.text
+
+
+def test_the_broker_is_not_the_one_we_trust(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    broker, board, other = (certificates.issue(name) for name in ("broker", "board", "other"))
+    context = trusting(board, other, ssl.PROTOCOL_TLS_CLIENT)
+    with server(tls_broker(broker, clients=board)) as port:
+        error = failure(Broker("127.0.0.1", port, context))
+    assert error.name == "broker.untrusted"
+    assert "is not the one we trust: self" in error.text
+
+
+def test_tls_to_a_plain_port(tmp_path: Path) -> None:
+    board = Certificates(tmp_path).issue("board")
+    context = trusting(board, board, ssl.PROTOCOL_TLS_CLIENT)
+    with server(answering(ACCEPTED, [])) as port:
+        error = failure(Broker("127.0.0.1", port, context))
+    assert error.name == "broker.no-tls"
+
+
+def test_plain_to_a_tls_port(tmp_path: Path) -> None:
+    broker = Certificates(tmp_path).issue("broker")
+    with server(tls_broker(broker, clients=broker)) as port:
+        error = failure(Broker("127.0.0.1", port))
+    assert error.name == "broker.no-answer"
+    assert error.hint.startswith("is this the port of its TLS listener")
