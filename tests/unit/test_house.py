@@ -3,6 +3,7 @@
 import ast
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,3 +121,44 @@ def _as_ruff_sorts(name: str) -> tuple[int, str]:
 def test_scripts_can_be_started(script: Path) -> None:
     assert os.access(script, os.X_OK)
     assert script.read_text().startswith("#!/usr/bin/env ")
+
+
+ERROR_NAME = re.compile(r"[a-z]+(-[a-z]+)*\.[a-z]+(-[a-z]+)*")
+FILE_SUFFIXES = {"crl", "crt", "csv", "db", "html", "json", "key", "log", "npz", "pem", "toml"}
+
+
+def documented_errors() -> list[str]:
+    page = (PROJECT / "docs" / "errors.md").read_text()
+    return re.findall(r"^### `(.+)`$", page, re.MULTILINE)
+
+
+def error_names() -> set[str]:
+    """Texts in the code that are the name of an error, by their place or by their group.
+
+    `name="..."` in a call is one whenever it has the form; any other text is when it begins with a
+    group that the page has, and does not end like a file.
+    """
+    groups = {name.split(".")[0] for name in documented_errors()}
+    found = set()
+    for _, file in modules():
+        for node in ast.walk(ast.parse(file.read_text())):
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(node, ast.keyword) and node.arg == "name":
+                text = getattr(node.value, "value", None)
+            elif isinstance(text, str) and text.split(".")[0] not in groups:
+                continue
+            if isinstance(text, str) and ERROR_NAME.fullmatch(text):
+                found.add(text)
+    return {name for name in found if name.split(".")[1] not in FILE_SUFFIXES}
+
+
+def test_every_error_has_its_section_and_every_section_its_error() -> None:
+    documented = set(documented_errors())
+    assert error_names() - documented == set(), "without a section in docs/errors.md"
+    assert documented - error_names() == set(), "in docs/errors.md, but raised nowhere"
+
+
+def test_errors_are_in_order_and_each_says_something() -> None:
+    page = (PROJECT / "docs" / "errors.md").read_text()
+    assert documented_errors() == sorted(documented_errors())
+    assert all(text.strip() for text in re.split(r"^##+ .*$", page, flags=re.MULTILINE))

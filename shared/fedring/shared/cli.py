@@ -102,19 +102,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = command.main(given, prog_name="fedring", standalone_mode=False)
         sys.stdout.flush()
     except UserError as error:
-        _complain(f"{error.text} [{error.name}]", error.hint)
+        _complain(error)
     except NO_COMMAND as error:
         click.echo(error.format_message(), err=True)
         sys.exit(MENDABLE)
     except click.ClickException as error:
         message = error.format_message().rstrip(".")
-        _complain(f"{message[:1].lower()}{message[1:]} [cli.usage]", _help_of(error))
+        message = message[:1].lower() + message[1:]
+        _complain(UserError(message, name="cli.usage", hint=_help_of(error)))
     except ModuleNotFoundError as error:
         asked = next((word for word in given if word in PARTS), "")
         if not asked or error.name is None or error.name.split(".")[0] == "fedring":
             raise
-        missing = MissingPackageError(asked, error.name)
-        _complain(f"{missing.text} [{missing.name}]", missing.hint)
+        _complain(MissingPackageError(asked, error.name))
     except click.Abort:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
@@ -129,8 +129,10 @@ def _help_of(error: click.ClickException) -> str:
     return f"{context.command_path} --help" if context else ""
 
 
-def _complain(text: str, hint: str) -> NoReturn:
-    click.echo(f"fedring: error: {text}", err=True)
-    for line in hint.splitlines():
+def _complain(error: UserError) -> NoReturn:
+    # The name goes to the first line: a long list of mistakes may follow.
+    first, *more = error.text.splitlines()
+    click.echo("\n".join([f"fedring: error: {first} [{error.name}]", *more]), err=True)
+    for line in error.hint.splitlines():
         click.echo(f"fedring: hint: {line}", err=True)
     sys.exit(MENDABLE)

@@ -1,0 +1,35 @@
+"""`fedring coordinator`: rounds, and the models that come out of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fedring.coordinator.history_cli import COMMANDS
+from fedring.coordinator.settings import CoordinatorSettings
+
+
+@click.group(epilog="Example: fedring coordinator run --config coordinator.toml")
+def command() -> None:
+    """Run rounds beside the broker, and look after the models."""
+
+
+@command.command(epilog="Example: fedring coordinator run --config coordinator.toml")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default="coordinator.toml",
+    metavar="FILE",
+    help="The coordinator's settings.",
+)
+def run(config: Path) -> None:
+    """Run rounds until all are done, or Ctrl-C."""
+    settings = CoordinatorSettings.load(config)
+    from fedring.coordinator import service  # noqa: PLC0415 - MQTT and ciphers only where used
+
+    service.run(settings)
+
+
+for _history_command in COMMANDS:
+    command.add_command(_history_command)
