@@ -289,6 +289,20 @@ def write_file(path: Path, data: bytes) -> None:
         raise _unusable(path, error) from error
 
 
+def refuse_overwrite(path: Path, *, force: bool) -> None:
+    """See that a file that a user wants written takes nothing away.
+
+    Raises:
+        StateError: it is there already, and the user does not insist.
+    """
+    if path.exists() and not force:
+        raise StateError(
+            f"{path} is there already",
+            name="state.file-exists",
+            hint="choose another name, or overwrite it with --force",
+        )
+
+
 def sync_folder(folder: Path) -> None:
     """Make names that were just made or replaced in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -7,54 +7,26 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
 
-from fedring.coordinator.records import Outcome, VoidRing, check_chain
+from fedring.coordinator.records import Outcome, Version, VoidRing, check_chain
 from fedring.coordinator.store import INTERRUPTED, OVERTAKEN, CoordinatorStore
 from fedring.coordinator.tables import STORE_FILE, key_file
 from fedring.shared.errors import ProtocolError, StateError
 from fedring.shared.models import Model
 
-WEIGHT = "layer1.weight"
-
-
-def model_of(value: float, n: int = 4) -> Model:
-    arrays = {WEIGHT: np.full((n, 2), value, np.float32)}
-    return Model("softmax", tuple(f"f{i}" for i in range(n)), ("a", "b"), arrays, (WEIGHT,))
+ModelOf: TypeAlias = Callable[..., Model]
+Train: TypeAlias = Callable[..., Version]
 
 
 def value_of(model: Model) -> float:
-    return float(model.arrays[WEIGHT][0, 0])
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "state"
-
-
-@pytest.fixture
-def store(folder: Path) -> Iterator[CoordinatorStore]:
-    with CoordinatorStore.open_to_run(folder, fleet="garden") as store:
-        store.enter_epoch(1)
-        yield store
-
-
-def train(store: CoordinatorStore, value: float, *, parent: int | None = None) -> int:
-    """One whole round; gives the new version's number."""
-    epoch, number = store.next_round()
-    current = store.current_version()
-    assert current is not None
-    outcome = Outcome(epoch=epoch, round=number, contributors=12, rings=1)
-    version = store.commit_version(
-        model_of(value), outcome, parent=current.version if parent is None else parent
-    )
-    assert version is not None
-    return version.version
+    return float(model.weights()[0])
 
 
 # -- rounds and epochs -----------------------------------------------------------------------
@@ -138,7 +110,7 @@ def test_a_void_round_is_kept_with_its_reasons(store: CoordinatorStore) -> None:
 # -- versions --------------------------------------------------------------------------------
 
 
-def test_versions_form_a_chain(store: CoordinatorStore) -> None:
+def test_versions_form_a_chain(store: CoordinatorStore, model_of: ModelOf) -> None:
     first = store.commit_initial(model_of(0), note="seed 0")
     assert (first.version, first.parent, first.task) == (0, 0, "initial")
     epoch, number = store.next_round()
@@ -158,7 +130,7 @@ def test_versions_form_a_chain(store: CoordinatorStore) -> None:
     check_chain([first, second])
 
 
-def test_a_round_is_applied_once(store: CoordinatorStore) -> None:
+def test_a_round_is_applied_once(store: CoordinatorStore, model_of: ModelOf) -> None:
     store.commit_initial(model_of(0))
     epoch, number = store.next_round()
     outcome = Outcome(epoch=epoch, round=number, contributors=3)
@@ -170,7 +142,7 @@ def test_a_round_is_applied_once(store: CoordinatorStore) -> None:
     assert [version.version for version in store.versions()] == [1, 0]
 
 
-def test_a_void_or_unknown_round_is_not_applied(store: CoordinatorStore) -> None:
+def test_a_void_or_unknown_round_is_not_applied(store: CoordinatorStore, model_of: ModelOf) -> None:
     store.commit_initial(model_of(0))
     epoch, number = store.next_round()
     store.commit_void(Outcome(epoch=epoch, round=number, reason="void"))
@@ -180,13 +152,15 @@ def test_a_void_or_unknown_round_is_not_applied(store: CoordinatorStore) -> None
     assert len(store.versions()) == 1
 
 
-def test_the_history_begins_once(store: CoordinatorStore) -> None:
+def test_the_history_begins_once(store: CoordinatorStore, model_of: ModelOf) -> None:
     store.commit_initial(model_of(0))
     with pytest.raises(ProtocolError, match="begun already"):
         store.commit_initial(model_of(1))
 
 
-def test_a_metric_that_json_cannot_hold_changes_nothing(store: CoordinatorStore) -> None:
+def test_a_metric_that_json_cannot_hold_changes_nothing(
+    store: CoordinatorStore, model_of: ModelOf
+) -> None:
     store.commit_initial(model_of(0))
     epoch, number = store.next_round()
     with pytest.raises(ValueError, match="JSON compliant"):
@@ -200,19 +174,23 @@ def test_a_metric_that_json_cannot_hold_changes_nothing(store: CoordinatorStore)
     assert store.rounds()[0].outcome is None
 
 
-def test_a_rollback_is_a_step_forward(store: CoordinatorStore) -> None:
+def test_a_rollback_is_a_step_forward(
+    store: CoordinatorStore, model_of: ModelOf, train: Train
+) -> None:
     store.commit_initial(model_of(0))
     train(store, 1)
     train(store, 2)
     back = store.rollback(1)
     assert (back.version, back.parent, back.source, back.task) == (3, 2, 1, "rollback")
     assert value_of(store.model(back)) == 1
-    assert train(store, 5) == 4
+    assert train(store, 5).version == 4
     check_chain(reversed(store.versions()))
 
 
 @pytest.mark.parametrize(("number", "words"), [(9, "no version 9"), (1, "current model already")])
-def test_a_rollback_to_nowhere_is_refused(store: CoordinatorStore, number: int, words: str) -> None:
+def test_a_rollback_to_nowhere_is_refused(
+    store: CoordinatorStore, number: int, words: str, model_of: ModelOf, train: Train
+) -> None:
     store.commit_initial(model_of(0))
     train(store, 1)
     with pytest.raises(StateError, match=words):
@@ -220,7 +198,9 @@ def test_a_rollback_to_nowhere_is_refused(store: CoordinatorStore, number: int, 
     assert len(store.versions()) == 2
 
 
-def test_a_round_that_a_rollback_overtook_is_void(store: CoordinatorStore, folder: Path) -> None:
+def test_a_round_that_a_rollback_overtook_is_void(
+    store: CoordinatorStore, folder: Path, model_of: ModelOf, train: Train
+) -> None:
     store.commit_initial(model_of(0))
     train(store, 1)
     epoch, number = store.next_round()
@@ -236,7 +216,9 @@ def test_a_round_that_a_rollback_overtook_is_void(store: CoordinatorStore, folde
     assert (settled.reason, settled.contributors) == (OVERTAKEN, 0)
 
 
-def test_old_arrays_make_room_but_their_records_stay(folder: Path) -> None:
+def test_old_arrays_make_room_but_their_records_stay(
+    folder: Path, model_of: ModelOf, train: Train
+) -> None:
     size = sum(map(len, model_of(0).chunks()))
     with CoordinatorStore.open_to_run(folder, fleet="garden", kept_model_bytes=3 * size) as store:
         store.enter_epoch(1)
@@ -253,7 +235,9 @@ def test_old_arrays_make_room_but_their_records_stay(folder: Path) -> None:
             store.rollback(1)
 
 
-def test_the_current_model_is_kept_however_large(folder: Path) -> None:
+def test_the_current_model_is_kept_however_large(
+    folder: Path, model_of: ModelOf, train: Train
+) -> None:
     with CoordinatorStore.open_to_run(folder, fleet="garden", kept_model_bytes=1) as store:
         store.enter_epoch(1)
         store.commit_initial(model_of(0))
@@ -263,9 +247,9 @@ def test_the_current_model_is_kept_however_large(folder: Path) -> None:
         assert store.model(current) == model_of(1)
 
 
-def test_a_large_model_comes_back_bit_by_bit(store: CoordinatorStore) -> None:
-    big = model_of(0, n=100).with_arrays(
-        **{"layer2.weight": np.random.default_rng(1).normal(size=(50_000,)).astype(np.float32)}
+def test_a_large_model_comes_back_bit_by_bit(store: CoordinatorStore, model_of: ModelOf) -> None:
+    big = model_of(0, n_features=100).with_arrays(
+        **{"more.weight": np.random.default_rng(1).normal(size=(50_000,)).astype(np.float32)}
     )
     assert store.model(store.commit_initial(big)) == big
     assert len(big.chunks()) > 3
@@ -283,7 +267,7 @@ def test_a_large_model_comes_back_bit_by_bit(store: CoordinatorStore) -> None:
     ],
 )
 def test_a_changed_history_is_found_at_the_next_start(
-    folder: Path, change: str, broken: int
+    folder: Path, change: str, broken: int, model_of: ModelOf, train: Train
 ) -> None:
     with CoordinatorStore.open_to_run(folder, fleet="garden") as store:
         store.enter_epoch(1)
@@ -299,7 +283,7 @@ def test_a_changed_history_is_found_at_the_next_start(
 
 @pytest.mark.parametrize("position", [0, 1])
 def test_changed_arrays_are_never_handed_out(
-    store: CoordinatorStore, folder: Path, position: int
+    store: CoordinatorStore, folder: Path, position: int, model_of: ModelOf
 ) -> None:
     version = store.commit_initial(model_of(0))
     with closing(sqlite3.connect(folder / STORE_FILE)) as connection:
@@ -312,7 +296,9 @@ def test_changed_arrays_are_never_handed_out(
 # -- processes -------------------------------------------------------------------------------
 
 
-def test_one_process_runs_others_look_and_steer(store: CoordinatorStore, folder: Path) -> None:
+def test_one_process_runs_others_look_and_steer(
+    store: CoordinatorStore, folder: Path, model_of: ModelOf
+) -> None:
     store.commit_initial(model_of(0))
     with pytest.raises(StateError, match=f"in use by process {os.getpid()}"):
         CoordinatorStore.open_to_run(folder, fleet="garden")
@@ -372,11 +358,11 @@ from pathlib import Path
 import numpy as np
 from fedring.coordinator.records import Outcome
 from fedring.coordinator.store import CoordinatorStore
-from fedring.shared.models import Model
+from fedring.shared.networks import initialise
 
 def model_of(value):
-    arrays = {"layer1.weight": np.full((4, 2), value, np.float32)}
-    return Model("softmax", ("f0", "f1", "f2", "f3"), ("a", "b"), arrays, ("layer1.weight",))
+    model = initialise("softmax", ["x", "y"], ["still", "moving"])
+    return model.with_weights(np.full(model.n_weights, value))
 
 def run(folder):
     with CoordinatorStore.open_to_run(folder, fleet="garden") as store:
@@ -385,7 +371,7 @@ def run(folder):
         while True:
             epoch, number = store.next_round()
             os.write(1, f"round {number}\\n".encode())
-            value = store.model(version).arrays["layer1.weight"][0, 0]
+            value = store.model(version).weights()[0]
             if number % 5 == 0:
                 store.commit_void(Outcome(epoch=epoch, round=number, reason="void"))
                 continue

@@ -1,0 +1,43 @@
+"""`fedring device predict`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from fedring.device.predict import load_model, predict_lines
+from fedring.device.settings import DeviceSettings
+from fedring.shared.errors import DataError
+
+STDIN = "-"
+
+
+@click.command(epilog="Example: fedring device predict --config device.toml samples.csv")
+@click.argument("samples", metavar="[FILE|-]", default=STDIN)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default="device.toml",
+    metavar="FILE",
+    help="The device's settings; they say where the model is kept.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON a sample.")
+def predict(samples: str, config: Path, as_json: bool) -> None:
+    """Say what the model makes of each sample in a CSV FILE, or on standard input.
+
+    Columns are the raw features, found by their names in the first line.
+    """
+    model = load_model(DeviceSettings.load(config).model_file)
+    with ExitStack() as stack:
+        lines = sys.stdin
+        source = Path("standard input" if samples == STDIN else samples)
+        if samples != STDIN:
+            try:
+                lines = stack.enter_context(source.open(newline="", encoding="utf-8"))
+            except OSError as error:
+                raise DataError(f"{source}: {error.strerror}", name="data.missing-file") from error
+        for prediction in predict_lines(model, lines, source):
+            click.echo(prediction.json() if as_json else prediction.text())
