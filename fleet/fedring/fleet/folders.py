@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fedring.fleet.passphrases import protect
 from fedring.shared.errors import StateError
-from fedring.shared.state import prepare_folder, sync_folder, write_file
+from fedring.shared.state import PRIVATE_FOLDER, prepare_folder, sync_folder, write_file
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -29,6 +29,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     partial = folder.with_name(f".{folder.name}.new")
     try:
         shutil.rmtree(partial, ignore_errors=True)  # of a run that did not come to its end
+        folder.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         for name, content in files.items():
             path = partial / name
             prepare_folder(path.parent)
