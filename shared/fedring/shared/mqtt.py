@@ -223,10 +223,16 @@ class Connection:
         failures = 0
         told = ""
         while True:
-            began = time.monotonic()
-            reason = await self._hold()
-            if time.monotonic() - began >= self._backoff.steady_s:
-                failures = 0
+            client = self._new_client()
+            try:
+                await _enter(client)
+            except aiomqtt.MqttError as error:
+                reason = await self._why_not(error)
+            else:
+                began = time.monotonic()
+                reason = await self._hold(client)
+                if time.monotonic() - began >= self._backoff.steady_s:
+                    failures = 0
             failures += 1
             wait_s = self._backoff.wait_s(failures, random.random())  # noqa: S311
             level = logging.DEBUG if reason == told else logging.WARNING
@@ -234,32 +240,25 @@ class Connection:
             told = reason
             await asyncio.sleep(wait_s)
 
-    async def _hold(self) -> str:
-        """Connect and stay connected; return why that ended."""
-        client = self._new_client()
-        try:
-            await _enter(client)
-        except aiomqtt.MqttError as error:
-            return await self._why_not(error)
-        connected = False
-        lost = ""
+    async def _hold(self, client: aiomqtt.Client) -> str:
+        """Stay connected; return why that ended."""
+        welcomed = False
+        lost = f"lost the connection to the broker at {self.broker}"
         try:
             async with _Leaving(client), asyncio.TaskGroup() as tasks:
-                session = _Session(client, tasks)
-                if self._filters:
-                    await _subscribe(client, list(self._filters))
-                for topic_filter in self._abandoned:
-                    self._take_back(session, topic_filter)
-                self._session = session
+                self._session = _Session(client, tasks)
                 try:
-                    connected = self._arrivals.put(Connected())
+                    if self._filters:
+                        await _subscribe(client, list(self._filters))
+                    for topic_filter in self._abandoned:
+                        self._take_back(self._session, topic_filter)
+                    welcomed = self._arrivals.put(Connected())
                     await self._read(client)
                 finally:
                     self._session = None
         except* aiomqtt.MqttError as group:
-            lost = f"lost the connection to the broker at {self.broker}"
             _log.debug("%s: %s: %r", self.client_id, lost, group.exceptions)
-        if connected:
+        if welcomed:
             self._arrivals.put(Disconnected(lost))
         return lost
 
