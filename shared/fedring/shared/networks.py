@@ -84,13 +84,13 @@ def initialise(
     Raises:
         ValueError: kind and hidden layers do not go together, or a limit of `manifests` is broken.
 
-    Source: weights from He et al., "Delving Deep into Rectifiers", ICCV 2015; biases zero.
+    Source: hidden weights from He et al., "Delving Deep into Rectifiers", ICCV 2015.
     """
     rng = np.random.default_rng(seed)
     widths = (len(features), *hidden, len(classes))
     arrays: dict[str, Floats] = {}
     for number, (inputs, outputs) in enumerate(pairwise(widths), start=1):
-        gain = 2 if number <= len(hidden) else 1
+        gain = 2 if number <= len(hidden) else 0.1  # at first, no answer is much surer than another
         weight = rng.normal(0, np.sqrt(gain / inputs), (inputs, outputs))
         arrays[f"layer{number}.weight"] = weight.astype(np.float32)
         arrays[f"layer{number}.bias"] = np.zeros(outputs, np.float32)
