@@ -1,0 +1,67 @@
+"""Training in numpy: plain SGD on the dense networks of `fedring.shared.networks`."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import numpy as np
+
+from fedring.device.trainers.statistics import statistics_vector
+from fedring.device.trainers.trainer import Trained
+from fedring.shared import networks
+from fedring.shared.messages import Plan
+from fedring.shared.models import Floats, Model
+from fedring.shared.numbers import FloatVector
+from fedring.shared.samples import Dataset
+
+
+class NumpyTrainer:
+    """Runs wherever numpy does; see `Trainer`."""
+
+    def train(
+        self, model: Model, dataset: Dataset, plan: Plan, rng: np.random.Generator
+    ) -> Trained:
+        """See `Trainer.train`."""
+        networks.check(model)
+        # An overflow shows in the update, where it is looked for; here it would only be noise.
+        with np.errstate(all="ignore"):
+            update = self._weights_after(model, dataset, plan, rng) - model.weights()
+            correct, loss = self._evaluation(model, dataset, plan.evaluation_samples, rng)
+        return Trained(update, len(dataset), correct, loss)
+
+    def statistics(
+        self, model: Model, dataset: Dataset, plan: Plan, rng: np.random.Generator
+    ) -> FloatVector:
+        """See `Trainer.statistics`."""
+        networks.check(model)
+        return statistics_vector(model, dataset, plan.max_samples, rng)
+
+    @staticmethod
+    def _weights_after(
+        model: Model, dataset: Dataset, plan: Plan, rng: np.random.Generator
+    ) -> Floats:
+        inputs, rate = networks.standardise(model, dataset.x), np.float32(plan.rate)
+        network = [(weight.copy(), bias.copy()) for weight, bias in networks.layers(model)]
+        for _ in range(plan.epochs):
+            order = rng.permutation(len(dataset))
+            for start in range(0, len(order), plan.batch):
+                batch = order[start : start + plan.batch]
+                slopes = networks.gradients(network, inputs[batch], dataset.y[batch])
+                for array, slope in zip(chain(*network), chain(*slopes), strict=True):
+                    np.subtract(array, rate * slope, out=array)
+        return np.concatenate([array.ravel() for array in chain(*network)])
+
+    @staticmethod
+    def _evaluation(
+        model: Model, dataset: Dataset, n_samples: int, rng: np.random.Generator
+    ) -> tuple[int, float]:
+        """Right answers and loss on a fixed number of samples, whatever the device has.
+
+        The number is the same for every device, so that it tells nothing about its data: who has
+        fewer draws some of them twice.
+        """
+        if n_samples == 0:
+            return 0, 0.0
+        chosen = dataset.take(rng.choice(len(dataset), n_samples, replace=len(dataset) < n_samples))
+        found = networks.evaluate(model, chosen.x, chosen.y)
+        return found.correct, found.loss
