@@ -16,6 +16,9 @@ from fedring.shared.models import Model
 from fedring.shared.networks import MEAN, RANGE, SPREAD
 from fedring.shared.numbers import MeanVector
 
+STATISTICS_BITS = 16
+"""Width of a value in this round, whatever the training rounds use: it is one round, and a mean
+square in steps of 1/127 says nothing about a feature that varies little."""
 LEAST_SPREAD = 0.005
 """In units of the public range. Rounding of 24 contributions at 16 bits leaves a variance of about
 6e-6 where there is none, a spread of 0.0025: below this floor we would divide by noise. A feature
