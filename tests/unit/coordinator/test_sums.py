@@ -118,7 +118,7 @@ def test_no_ring_no_sum() -> None:
 
 def changed_body(ring: RingSum, place: int, change: int) -> RingSum:
     body = ring.body.copy()
-    body[[place]] += np.array([change % 2**64], np.uint64)  # as arrays wrap around: silently
+    body[[place]] += np.array([change % 2**64], np.uint64)  # arrays wrap around in silence
     return evolve(ring, body=body)
 
 
