@@ -1,7 +1,7 @@
 """Paillier's cryptosystem on the key types of `phe`, with randomness from a fixed-base table.
 
 A ciphertext is (1 + n)**m * h_s**x mod n**2 (Damgard, Jurik, Nielsen, "A generalization of
-Paillier's public-key system with applications to electronic voting", 2010, section 4.2): ordinary
+Paillier's public-key system with applications to electronic voting", 2010): ordinary
 Paillier, which `phe` decrypts and adds. h_s is fixed for a key, so powers of it come out of a
 table, in a tenth of the time.
 

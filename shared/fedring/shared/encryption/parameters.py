@@ -6,7 +6,8 @@ Security level: 128 bits and more against known classical attacks.
 - Core-SVP estimate of the primal attack (0.292 x block size), secret and noise of sigma 3.24:
   block size 716, 2**209. Knowing the sum of two keys and noises leaves sigma 2.29 and 2**204.
   The table's own row by the same estimate: 2**95.
-- Estimated 2025-11 with that formula; not reviewed by outsiders.
+- Estimated 2026-11 by the formulas of the NewHope specification (version 1.0, 2018, sections 4.2.1
+  and 4.2.3); not reviewed by outsiders.
 
 Not protected: anything against a quantum computer as a whole (Paillier and X25519 fall to one).
 """
