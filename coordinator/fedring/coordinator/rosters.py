@@ -70,7 +70,9 @@ def choose(candidates: Sequence[Joined]) -> Choice:
     most 64 fit; the lowest numbers go first.
     """
     members = sorted(candidates, key=lambda joined: joined.number)
-    turned_away = {joined.number: f"ring is full at {MAX_ROSTER}" for joined in members[MAX_ROSTER:]}
+    turned_away = {
+        joined.number: f"ring is full at {MAX_ROSTER}" for joined in members[MAX_ROSTER:]
+    }
     members = members[:MAX_ROSTER]
     keys = Counter(joined.ready.message.round_key for joined in members)
     for joined in list(members):

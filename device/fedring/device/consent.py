@@ -10,8 +10,8 @@ Source: docs/protocol.md, sections 1, 2 and 4 (step 1).
 from __future__ import annotations
 
 from attrs import frozen
-from fedring.shared.encryption import check_public_key
 
+from fedring.shared.encryption import check_public_key
 from fedring.shared.errors import PublicKeyError
 from fedring.shared.messages import Announce
 

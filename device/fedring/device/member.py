@@ -22,13 +22,13 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
-from fedring.shared.encryption import OneTimeMask, Suite
 
 from fedring.device.budgets import Budget
 from fedring.device.consent import Consent
 from fedring.device.relay import Relay
 from fedring.device.releases import Secrets, make_release, objection
 from fedring.shared.effects import Report, Send
+from fedring.shared.encryption import OneTimeMask, Random, Suite
 from fedring.shared.envelopes import Signed, Unverified, open_envelope, sign
 from fedring.shared.errors import IdentityError, MessageError, PeerError, ProtocolError
 from fedring.shared.identity import Authority, Identity, Peer, RevocationList, Role
@@ -55,7 +55,7 @@ from fedring.shared.messages import (
     tag,
 )
 from fedring.shared.numbers import IntVector
-from fedring.shared.pairwise import Random, RoundKey
+from fedring.shared.pairwise import RoundKey
 
 GRACE_S = 30.0
 """Added to the sum of a round's durations before a device gives a silent round up."""
@@ -488,8 +488,8 @@ class Member:
             held.membership,
             asked,
             held.announce.message,
-            self._identity,
-            self._tag(held),
+            identity=self._identity,
+            tag=self._tag(held),
         )
         self._drop_secrets(held)
         self._releases = spent = self._releases.spent(now)

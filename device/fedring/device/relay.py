@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from attrs import define, field
-from fedring.shared.encryption import Body, Suite
 
 from fedring.shared.effects import Report, Send
+from fedring.shared.encryption import Body, Suite
 from fedring.shared.envelopes import Signed, Signer, open_envelope, sign
 from fedring.shared.errors import BodyError, PeerError, ProtocolError
 from fedring.shared.identity import Peer
@@ -39,7 +39,7 @@ from fedring.shared.messages import (
     Taken,
     tag,
 )
-from fedring.shared.tokens import Arrival, Departure
+from fedring.shared.tokens import Arrival, Departure, check_hop
 
 Effects: TypeAlias = list[Send | Report]
 
@@ -243,18 +243,13 @@ class Relay:
             self._enter(lap)
             if lap != self._lap:
                 raise ProtocolError("token of an earlier lap")
-        order = self._present_lap().message.order
-        places = [order.index(name) if name in order else -1 for name in message.names]
-        if -1 in places or places != sorted(set(places)):
-            raise ProtocolError("names that are not in the order of the lap")
-        if message.names[-1] != message.sender:
-            raise ProtocolError("the sender is not the last name")
+        present = self._present_lap().message
+        check_hop(message, present, self.suite.body_bytes)
+        order = present.order
         if self.me in message.names:
             raise ProtocolError("this device is in the token already")
-        if self.me not in order or order.index(self.me) < places[-1]:
+        if self.me not in order or order.index(self.me) < order.index(message.sender):
             raise ProtocolError("this device is not after the sender in the lap")
-        if message.size != self.suite.body_bytes:
-            raise ProtocolError(f"size {message.size}, expected {self.suite.body_bytes}")
 
     def check_lap(self, lap: Signed[Lap]) -> None:
         """Check that a verified lap is one of this ring.

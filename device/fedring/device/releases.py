@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import define, field
-from fedring.shared.encryption import Body, OneTimeMask, Suite
 
+from fedring.shared.encryption import Body, OneTimeMask, Suite
 from fedring.shared.envelopes import Signed, sign
 from fedring.shared.identity import Identity
 from fedring.shared.membership import Membership
@@ -66,6 +66,7 @@ def make_release(
     membership: Membership,
     asked: Signed[List],
     announce: Announce,
+    *,
     identity: Identity,
     tag: dict[str, Any],
 ) -> Signed[Release]:
@@ -79,10 +80,10 @@ def make_release(
             secrets.round_key,
             identity.number,
             membership.round_keys(asked.message.names),
-            membership.digest,
-            asked.digest,
-            secrets.suite.n_ciphertexts,
-            int.from_bytes(announce.paillier_n, "big"),
+            roster_digest=membership.digest,
+            list_digest=asked.digest,
+            n_pieces=secrets.suite.n_ciphertexts,
+            modulus=int.from_bytes(announce.paillier_n, "big"),
         )
     )
     sealed = seal(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from fedring.shared.envelopes import Signed, Signer, sign
 from fedring.shared.errors import ProtocolError
-from fedring.shared.messages import CHUNK_BYTES, Chunk, Hop
+from fedring.shared.messages import CHUNK_BYTES, Chunk, Hop, Lap
 
 WINDOW_CHUNKS = 16
 """Chunks sent ahead of the receiver's last `progress`: 1 MiB, what brokers queue for a client."""
@@ -142,3 +142,19 @@ class Arrival:
         if not self.whole:
             raise ValueError(f"{self._in_a_row} of {self.hop.message.n_chunks} chunks are here")
         return b"".join(self._pieces[index] for index in range(self.hop.message.n_chunks))
+
+
+def check_hop(hop: Hop, lap: Lap, body_bytes: int) -> None:
+    """Check that a token can be one of this lap.
+
+    Raises:
+        ProtocolError: names that are doubled, foreign or out of the lap's order, a sender that is
+            not the last of them, or a body of the wrong size.
+    """
+    places = [lap.order.index(name) if name in lap.order else -1 for name in hop.names]
+    if -1 in places or places != sorted(set(places)):
+        raise ProtocolError("names that are not in the order of the lap", kind=hop.kind)
+    if hop.names[-1] != hop.sender:
+        raise ProtocolError("the sender is not the last name", kind=hop.kind)
+    if hop.size != body_bytes:
+        raise ProtocolError(f"size {hop.size}, expected {body_bytes}", kind=hop.kind)

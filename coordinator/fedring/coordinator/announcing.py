@@ -1,0 +1,107 @@
+"""What a round's announce says, and the coordinator's one-round secret behind it.
+
+Source: docs/protocol.md, section 4, step 1, and section 7.
+"""
+
+from __future__ import annotations
+
+import phe
+from attrs import frozen
+
+from fedring.shared.encryption import PRODUCTION, Parameters, Random, Suite, suite
+from fedring.shared.envelopes import Signed, sign
+from fedring.shared.identity import Identity
+from fedring.shared.messages import (
+    COORDINATOR_NUMBER,
+    Announce,
+    ModelReference,
+    Plan,
+    RingTerms,
+    tag,
+)
+from fedring.shared.models import Model
+from fedring.shared.pairwise import RoundKey
+from fedring.shared.tasks import n_values
+
+START_RATE = 100_000.0
+"""Bytes a second that a link is taken to carry until the coordinator has seen laps itself."""
+LAP_BASE_S = 30.0
+
+
+@frozen
+class Announcing:
+    """A signed announce and what the coordinator needs to run its round.
+
+    Attributes:
+        announce: what is published.
+        exchange_key: the coordinator's X25519 key of this announce; in memory only.
+        suite: bodies and releases of this announce.
+    """
+
+    announce: Signed[Announce]
+    exchange_key: RoundKey
+    suite: Suite
+
+
+def lap_s(members: int, body_bytes: int, rate: float) -> float:
+    """Longest time of a lap in seconds: every byte crosses the broker twice a hop.
+
+    Args:
+        members: of the ring.
+        body_bytes: size of a token's body.
+        rate: bytes a second of the slowest link, as measured or `START_RATE`.
+    """
+    return LAP_BASE_S + members * 2 * body_bytes / rate
+
+
+def make_announce(
+    *,
+    identity: Identity,
+    epoch: int,
+    round_number: int,
+    model: Model,
+    version: int,
+    parent: int,
+    plan: Plan,
+    ring: RingTerms,
+    suite_name: str,
+    bits: int,
+    public_key: phe.PaillierPublicKey,
+    revocation: int,
+    random: Random,
+    parameters: Parameters = PRODUCTION,
+) -> Announcing:
+    """Sign the announce of a new round; its number must be durable before it is published."""
+    exchange_key = RoundKey.generate(random)
+    length = n_values(model, plan.task)
+    n = int(public_key.n)
+    announce = sign(
+        Announce(
+            **tag(identity.fleet, epoch, round_number, COORDINATOR_NUMBER),
+            model=ModelReference(
+                version=version,
+                parent=parent,
+                digest=model.digest,
+                size=sum(len(chunk) for chunk in model.chunks()),
+            ),
+            plan=plan,
+            ring=ring,
+            suite=suite_name,
+            bits=bits,
+            n_values=length,
+            paillier_n=n.to_bytes((n.bit_length() + 7) // 8, "big"),
+            exchange_key=exchange_key.public,
+            revocation=revocation,
+            certificate=identity.certificate,
+        ),
+        identity,
+    )
+    made = suite(
+        suite_name,
+        public_key=public_key,
+        announce_digest=announce.digest,
+        n_values=length,
+        bits=bits,
+        parameters=parameters,
+    )
+    return Announcing(announce, exchange_key, made)

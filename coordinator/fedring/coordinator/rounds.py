@@ -1,0 +1,349 @@
+"""One round from its announce to the sums of its rings.
+
+Devices say `ready`; each cohort that has answered forms a ring; late ones of all cohorts form one
+later ring; the rings run side by side. When all have ended, the shell gets their sums to open
+together. A ring that ends void costs its own contributions only.
+
+Source: docs/protocol.md, section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from attrs import field, frozen
+
+from fedring.coordinator.rings import Ring, Void
+from fedring.coordinator.rosters import Bench, Cohorts, choose
+from fedring.coordinator.sums import RingSum
+from fedring.shared.effects import Report, Send
+from fedring.shared.encryption import Suite
+from fedring.shared.envelopes import Signed, Unverified, open_envelope, sign
+from fedring.shared.errors import PeerError, ProtocolError
+from fedring.shared.identity import Authority, Identity
+from fedring.shared.membership import Joined, read_ready
+from fedring.shared.messages import (
+    COORDINATOR_NUMBER,
+    Announce,
+    Ready,
+    Refused,
+    tag,
+)
+from fedring.shared.pairwise import RoundKey
+
+
+@frozen
+class Announced:
+    """To be published, retained: the round's announce."""
+
+    data: bytes = field(repr=False)
+
+
+@frozen
+class Dealt:
+    """To be made durable: the cohort table of this epoch.
+
+    Attributes:
+        table: device number -> cohort.
+    """
+
+    table: dict[int, int]
+
+
+@frozen
+class Ended:
+    """All rings of the round have ended.
+
+    Attributes:
+        sums: of the rings that came to a sum.
+        voids: the others.
+    """
+
+    sums: tuple[RingSum, ...]
+    voids: tuple[Void, ...]
+
+
+Effect: TypeAlias = Send | Report | Announced | Dealt | Ended
+Effects: TypeAlias = list[Effect]
+
+
+class Round:
+    """The state machine of one round.
+
+    Args:
+        announce: signed; its round number is durable already.
+        exchange_key: the X25519 key named in the announce.
+        identity: the coordinator.
+        authority: the fleet authority.
+        revoked: device numbers on the revocation list that the announce names.
+        suite: of this announce.
+        cohorts: the table of this epoch; empty at its first round.
+        bench: who sits out; changed when the round ends.
+        present: devices seen alive: number -> name, from their status topics.
+    """
+
+    def __init__(
+        self,
+        *,
+        announce: Signed[Announce],
+        exchange_key: RoundKey,
+        identity: Identity,
+        authority: Authority,
+        revoked: frozenset[int],
+        suite: Suite,
+        cohorts: Cohorts,
+        bench: Bench,
+        present: Mapping[int, str],
+    ) -> None:
+        self._announce = announce
+        self._exchange_key = exchange_key
+        self._identity = identity
+        self._authority = authority
+        self._revoked = revoked
+        self._suite = suite
+        self._cohorts = cohorts
+        self._bench = bench
+        self._present = dict(present)
+        self._waiting: dict[int, Joined] = {}
+        self._late: dict[int, Joined] = {}
+        self._answered: set[int] = set()
+        self._formed: set[int] = set()
+        self._rings: list[Ring] = []
+        self._ring_of: dict[int, Ring] = {}
+        self._ready_deadline: float | None = None
+        self._late_ring_formed = False
+        self._ended = False
+
+    @property
+    def number(self) -> int:
+        return self._announce.message.round
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
+    @property
+    def stages(self) -> dict[int, str]:
+        """Where each ring stands, by its number."""
+        return {ring.number: str(ring.stage) for ring in self._rings}
+
+    @property
+    def n_ready(self) -> int:
+        """Devices that are ready and in no ring yet."""
+        return len(self._waiting) + len(self._late)
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` has something to do, if nothing comes before."""
+        if self._ended:
+            return None
+        times = [ring.deadline for ring in self._rings]
+        if self._waiting or self._late:
+            times.append(self._ready_deadline)
+        return min((time for time in times if time is not None), default=None)
+
+    def start(self) -> Effects:
+        """Announce the round; deal cohorts when this is the first of its epoch."""
+        effects: Effects = []
+        if not self._cohorts.table:
+            self._cohorts.deal(self._present.keys(), self._announce.message.ring.size)
+            effects.append(Dealt(dict(self._cohorts.table)))
+        return [*effects, Announced(self._announce.raw)]
+
+    def receive(self, source: str, raw: bytes, now: float) -> Effects:
+        """A device writes to the coordinator's inbox.
+
+        Raises:
+            PeerError: what a device must not send; nothing has changed.
+        """
+        unverified = open_envelope(raw)
+        message = unverified.message
+        try:
+            if isinstance(message, Ready):
+                return self._ready(source, unverified, raw, now)
+            announce = self._announce.message
+            if (message.epoch, message.round) != (announce.epoch, announce.round):
+                return []
+            if isinstance(message, Refused) and message.about == self._announce.digest:
+                return self._declined(source, unverified, now)
+            ring = self._ring_of.get(message.sender)
+            if ring is None:
+                return []
+            peer = ring.speaks_for(message.sender, source)
+            return self._and_end([*ring.receive(peer, unverified, now)], now)
+        except PeerError as fault:
+            fault.sender = fault.sender or source
+            fault.kind = fault.kind or message.kind
+            raise
+
+    def present(self, number: int, name: str, *, online: bool, now: float) -> Effects:
+        """A device was seen to come or go; a hint, from its status topic or last will."""
+        if online:
+            self._present[number] = name
+            return []
+        self._present.pop(number, None)
+        return self._progress(now)
+
+    def tick(self, now: float, alive_at: float) -> Effects:
+        """Time has passed; see `Ring.tick` for `alive_at`."""
+        effects: Effects = []
+        for ring in self._rings:
+            effects += ring.tick(now, alive_at)
+        return effects + self._progress(now)
+
+    def reconnected(self, now: float) -> Effects:
+        """Our connection is back: what is retained or unanswered goes out again."""
+        effects: Effects = [] if self._ended else [Announced(self._announce.raw)]
+        for ring in self._rings:
+            effects += ring.reconnected(now)
+        return effects
+
+    # -- ready ------------------------------------------------------------------------------
+
+    def _ready(self, source: str, unverified: Unverified, raw: bytes, now: float) -> Effects:
+        message = unverified.message
+        announce = self._announce.message
+        if (message.epoch, message.round) < (announce.epoch, announce.round):
+            return self._close_door(source, unverified)
+        joined = read_ready(raw, self._announce, self._authority, self._revoked)
+        if joined.peer.name != source:
+            raise ProtocolError(f"speaks as {joined.peer.name}", sender=source)
+        number = joined.number
+        if number in self._ring_of or number in self._waiting or number in self._late:
+            return []
+        if rounds := self._bench.rounds_left(number, self.number):
+            return [self._refuse(joined, f"benched for {rounds} more rounds: broke rings")]
+        if self._ended or self._late_ring_formed:
+            return [self._refuse(joined, "round closed")]
+        effects: Effects = []
+        if number not in self._cohorts.table:
+            self._cohorts.of(number)
+            effects.append(Dealt(dict(self._cohorts.table)))
+        self._present[number] = source
+        self._answered.add(number)
+        if self._ready_deadline is None:
+            self._ready_deadline = now + announce.ring.ready_s
+        late = self._cohorts.of(number) in self._formed
+        (self._late if late else self._waiting)[number] = joined
+        return effects + self._progress(now)
+
+    def _close_door(self, source: str, unverified: Unverified) -> Effects:
+        """A `ready` for a round that is over: its announce was retained, its age unknown."""
+        message = unverified.message
+        if not isinstance(message, Ready):
+            return []
+        peer = self._authority.peer(message.certificate)
+        ready = unverified.verified_by(peer, Ready)
+        if peer.name != source:
+            raise ProtocolError(f"speaks as {peer.name}", sender=source)
+        where = tag(message.fleet, message.epoch, message.round, COORDINATOR_NUMBER)
+        refused = Refused(**where, about=ready.digest, reason="round closed")
+        return [Send(peer.name, sign(refused, self._identity).raw)]
+
+    def _declined(self, source: str, unverified: Unverified, now: float) -> Effects:
+        """A device takes no part in this round, or restarted in it.
+
+        Its certificate is at hand only after a `ready`; before, the broker's word for the topic has
+        to do, and all it can change is how long others wait for this device.
+        """
+        number = unverified.message.sender
+        if self._present.get(number, source) != source:
+            raise ProtocolError(f"speaks as {self._present[number]}", sender=source)
+        known = self._waiting.get(number) or self._late.get(number)
+        if (ring := self._ring_of.get(number)) is not None:
+            peer = ring.speaks_for(number, source)
+            return self._and_end([*ring.receive(peer, unverified, now)], now)
+        if known is not None:
+            unverified.verified_by(known.peer, Refused)
+        refused = unverified.message
+        reason = refused.reason if isinstance(refused, Refused) else ""
+        self._answered.add(number)
+        self._waiting.pop(number, None)
+        self._late.pop(number, None)
+        return [Report("declined", {"device": source, "reason": reason}), *self._progress(now)]
+
+    # -- rings ------------------------------------------------------------------------------
+
+    def _progress(self, now: float) -> Effects:
+        """Form the rings that can be formed, and end the round when nothing is left to do."""
+        if self._ended:
+            return []
+        closed = self._ready_deadline is not None and now >= self._ready_deadline
+        effects: Effects = []
+        cohorts = {self._cohorts.of(number) for number in self._waiting}
+        for cohort in sorted(cohorts - self._formed):
+            awaited = {n for n in self._present if self._cohorts.table.get(n) == cohort}
+            if closed or awaited <= self._answered:
+                effects += self._form_cohort(cohort, now)
+        rings_ended = bool(self._rings) and all(ring.outcome for ring in self._rings)
+        if not self._waiting and (closed or rings_ended or self._nobody_is_awaited()):
+            effects += self._form_late_ring(now)
+        return self._and_end(effects, now)
+
+    def _nobody_is_awaited(self) -> bool:
+        return bool(self._answered) and self._present.keys() <= self._answered
+
+    def _form_cohort(self, cohort: int, now: float) -> Effects:
+        self._formed.add(cohort)
+        candidates = [j for n, j in self._waiting.items() if self._cohorts.table[n] == cohort]
+        choice = choose(candidates)
+        for joined in candidates:
+            del self._waiting[joined.number]
+            if joined.number in choice.turned_away:
+                self._late[joined.number] = joined
+        return self._run(choice.members, now) if choice.members else []
+
+    def _form_late_ring(self, now: float) -> Effects:
+        if self._late_ring_formed or not self._late:
+            return []
+        self._late_ring_formed = True
+        late, self._late = self._late, {}
+        choice = choose(list(late.values()))
+        effects: Effects = [
+            self._refuse(late[number], reason) for number, reason in choice.turned_away.items()
+        ]
+        return effects + (self._run(choice.members, now) if choice.members else [])
+
+    def _run(self, members: tuple[Joined, ...], now: float) -> Effects:
+        ring = Ring(
+            number=len(self._rings) + 1,
+            members=members,
+            announce=self._announce,
+            exchange_key=self._exchange_key,
+            identity=self._identity,
+            suite=self._suite,
+        )
+        self._rings.append(ring)
+        self._ring_of |= {joined.number: ring for joined in members}
+        return [*ring.start(now)]
+
+    def _and_end(self, effects: Effects, now: float) -> Effects:
+        """Add the end of the round when every ring has come to its own."""
+        if self._ended or self._waiting or self._late:
+            return effects
+        if not self._rings and not self._nobody_is_awaited():
+            closed = self._ready_deadline is not None and now >= self._ready_deadline
+            if not closed:
+                return effects
+        outcomes = [ring.outcome for ring in self._rings]
+        if any(outcome is None for outcome in outcomes):
+            return effects
+        self._ended = True
+        sums = tuple(one for one in outcomes if isinstance(one, RingSum))
+        voids = tuple(one for one in outcomes if isinstance(one, Void))
+        for one in sums:
+            for number in one.names:
+                self._bench.contributed(number)
+        for void in voids:
+            for number in void.silent:
+                self._bench.silent(number, self.number)
+        return [*effects, Ended(sums, voids)]
+
+    def _refuse(self, joined: Joined, reason: str) -> Send:
+        refused = Refused(**self._tag(), about=joined.ready.digest, reason=reason[:200])
+        return Send(joined.peer.name, sign(refused, self._identity).raw)
+
+    def _tag(self) -> dict[str, Any]:
+        announce = self._announce.message
+        return tag(announce.fleet, announce.epoch, announce.round, COORDINATOR_NUMBER)

@@ -1,0 +1,225 @@
+"""A whole fleet on one simulated network: n devices, a coordinator, rounds one after the other."""
+
+from __future__ import annotations
+
+import random as seeded
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import phe
+from attrs import define, field, frozen
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fedring.coordinator.announcing import Announcing, make_announce
+from fedring.coordinator.rounds import Effect as CoordinatorEffect
+from fedring.coordinator.rounds import Ended
+from fedring.coordinator.sums import Opened, open_rings
+from fedring.device.consent import Consent
+from fedring.device.member import Effect as DeviceEffect
+from fedring.fleet.issuing import Issuer, new_key
+from fedring.lab.simulate.network import CALM, Faults, Network
+from fedring.lab.simulate.parties import (
+    Contribute,
+    Settings,
+    SimulatedCoordinator,
+    SimulatedDevice,
+)
+from fedring.shared.encryption import Parameters, generate_key
+from fedring.shared.envelopes import Signed
+from fedring.shared.errors import PeerError
+from fedring.shared.identity import Authority, Identity, RevocationList
+from fedring.shared.messages import Announce, Plan, RingTerms
+from fedring.shared.models import Model
+from fedring.shared.numbers import IntVector
+
+SMALL = Parameters(dimension=64)
+"""Lattice dimension for schedules by the thousand; hides nothing."""
+SMALL_KEY_BITS = 256
+
+QUICK = RingTerms(size=8, ready_s=20.0, patience_s=2.0, release_s=6.0, lap_s=20.0)
+TRAIN = Plan(
+    task="train",
+    epochs=1,
+    batch=32,
+    rate=0.1,
+    clip=2.0,
+    value_range=2.0,
+    evaluation_samples=32,
+    max_samples=512,
+)
+
+
+@cache
+def paillier_key(bits: int) -> phe.PaillierPrivateKey:
+    """A key for simulations, made from a seed once a process: never for a fleet."""
+    return generate_key(bits, random=seeded.Random(bits).randbytes)  # noqa: S311
+
+
+@frozen
+class Conclusion:
+    """How a simulated round ended.
+
+    Attributes:
+        announce: what was asked.
+        ended: its rings.
+        opened: the sum over all rings that were whole, or None.
+    """
+
+    announce: Signed[Announce]
+    ended: Ended
+    opened: Opened | None
+
+
+@define
+class Record:
+    """All that was seen: what the observer of a simulation keeps.
+
+    Attributes:
+        contributions: (round, device) -> the vectors that it made; one, if all is well.
+        device_effects: (time, device, effect) in order.
+        coordinator_effects: (time, effect) in order.
+        faults: who complained of what.
+        conclusions: rounds that ended, in order.
+    """
+
+    contributions: dict[tuple[int, str], list[IntVector]] = field(factory=dict)
+    device_effects: list[tuple[float, str, DeviceEffect]] = field(factory=list)
+    coordinator_effects: list[tuple[float, CoordinatorEffect]] = field(factory=list)
+    faults: list[tuple[str, PeerError]] = field(factory=list)
+    conclusions: list[Conclusion] = field(factory=list)
+
+    def contributed(self, device: str, announce: Signed[Announce], values: IntVector) -> None:
+        self.contributions.setdefault((announce.message.round, device), []).append(values.copy())
+
+    def device_did(self, device: str, effect: DeviceEffect, now: float) -> None:
+        self.device_effects.append((now, device, effect))
+
+    def coordinator_did(self, effect: CoordinatorEffect, now: float) -> None:
+        self.coordinator_effects.append((now, effect))
+
+    def complained(self, who: str, fault: PeerError) -> None:
+        self.faults.append((who, fault))
+
+
+class SimulatedFleet:
+    """Devices, coordinator and network, ready to run rounds.
+
+    Args:
+        thresholds: one for each device; their count is the fleet's size.
+        model: what rounds start from.
+        contribute: what devices contribute.
+        seed: of the network and all else that is drawn.
+        faults: how bad the network is.
+        terms: of the rings.
+        plan: of the rounds.
+        bits: width of a value.
+        parameters: of the lattice.
+        key_bits: of the Paillier modulus.
+        work_s: least and longest time of training.
+    """
+
+    def __init__(
+        self,
+        thresholds: Sequence[int],
+        model: Model,
+        contribute: Contribute,
+        *,
+        seed: int = 0,
+        faults: Faults = CALM,
+        terms: RingTerms = QUICK,
+        plan: Plan = TRAIN,
+        bits: int = 16,
+        parameters: Parameters = SMALL,
+        key_bits: int = SMALL_KEY_BITS,
+        work_s: tuple[float, float] = (0.5, 3.0),
+    ) -> None:
+        self.network = Network(seed, faults)
+        self.record = Record()
+        self.model = model
+        self.plan = plan
+        self.terms = terms
+        self.version = 0
+        self.random = seeded.Random(seed ^ 0x5EED).randbytes  # noqa: S311
+        self._bits = bits
+        self._parameters = parameters
+        self._key = paillier_key(key_bits)
+        issuer = Issuer.create("simulated")
+        authority = Authority(issuer.certificate.public_bytes(Encoding.DER))
+        revocation = RevocationList(fleet="simulated", number=1, epoch=1, revoked=frozenset())
+        settings = Settings(
+            authority=authority,
+            consent=Consent(threshold=1, minimum_key_bits=key_bits),
+            parameters=parameters,
+            contribute=contribute,
+            work_s=work_s,
+            random=self.random,
+        )
+        self.devices: dict[str, SimulatedDevice] = {}
+        for number, threshold in enumerate(thresholds, start=1):
+            identity = _device(issuer, f"b{number:02}", number)
+            device = SimulatedDevice(identity, threshold, self.network, settings, self.record)
+            self.devices[identity.name] = device
+        key = new_key()
+        certificate = issuer.coordinator(key.public_key())
+        self.identity = Identity(key, certificate.public_bytes(Encoding.DER))
+        self.coordinator = SimulatedCoordinator(
+            self.network,
+            self.record,
+            authority=authority,
+            identity=self.identity,
+            announce=self._announce,
+            ended=self._ended,
+            names={device.identity.number: name for name, device in self.devices.items()},
+            revocation=issuer.revocation(revocation),
+        )
+        self.coordinator.start()
+        for device in self.devices.values():
+            device.start()
+
+    def run_round(self, limit_s: float = 600.0) -> Conclusion | None:
+        """Run one round to its end; None when it has none within `limit_s` of simulated time."""
+        before = len(self.record.conclusions)
+        self.coordinator.begin_round()
+        ended = self.network.run(
+            lambda: len(self.record.conclusions) > before, self.network.now + limit_s
+        )
+        return self.record.conclusions[-1] if ended else None
+
+    def when(self, condition: Callable[[], bool], action: Callable[[], None]) -> None:
+        """Do something as soon as a condition holds, looking every millisecond."""
+
+        def look() -> None:
+            if condition():
+                action()
+            else:
+                self.network.at(self.network.now + 0.001, look)
+
+        look()
+
+    def _announce(self, number: int) -> Announcing:
+        return make_announce(
+            identity=self.identity,
+            epoch=1,
+            round_number=number,
+            model=self.model,
+            version=self.version,
+            parent=max(0, self.version - 1),
+            plan=self.plan,
+            ring=self.terms,
+            suite_name="hybrid",
+            bits=self._bits,
+            public_key=self._key.public_key,
+            revocation=1,
+            random=self.random,
+            parameters=self._parameters,
+        )
+
+    def _ended(self, announcing: Announcing, ended: Ended) -> None:
+        opened = open_rings(announcing.suite, self._key, ended.sums) if ended.sums else None
+        self.record.conclusions.append(Conclusion(announcing.announce, ended, opened))
+
+
+def _device(issuer: Issuer, name: str, number: int) -> Identity:
+    key = new_key()
+    certificate = issuer.device(key.public_key(), name, number)
+    return Identity(key, certificate.public_bytes(Encoding.DER))
