@@ -1,0 +1,86 @@
+"""Rows of benchmarks, and the script that starts one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedring.lab.benchmarks import Row
+
+PROJECT = Path(__file__).parents[3]
+PROGRAM = '''
+"""Measures nothing much."""
+
+from fedring.lab.benchmarks import Row, main
+
+
+def measure(quick):
+    yield Row("speed", 6.0, "s", baseline=2.0, at_most=3)
+    yield Row("length", 1.0 if quick else 10.0)
+
+
+main(measure, __doc__)
+'''
+
+
+@pytest.mark.parametrize(
+    ("row", "ratio", "goal", "holds"),
+    [
+        (Row("a", 6.0, baseline=2.0, at_most=3), 3.0, "ratio at most 3", True),
+        (Row("a", 6.1, baseline=2.0, at_most=3), 3.05, "ratio at most 3", False),
+        (Row("a", 90.0, at_least=91), None, "value at least 91", False),
+        (Row("a", 5.0, at_least=4, at_most=6), None, "value at most 6 and at least 4", True),
+        (Row("a", 5.0), None, None, None),
+    ],
+)
+def test_a_goal_is_for_the_ratio_where_there_is_one(
+    row: Row, ratio: float | None, goal: str | None, holds: bool | None
+) -> None:
+    assert (row.ratio, row.goal, row.holds) == (ratio, goal, holds)
+
+
+def test_a_benchmark_prints_rows_and_writes_them(tmp_path: Path) -> None:
+    program, file = tmp_path / "some.py", tmp_path / "rows.json"
+    program.write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, program, "--quick", "--json", file],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        "speed: 6 s; 3 times 2 s; goal: ratio at most 3: holds",
+        "length: 1",
+    ]
+    rows = json.loads(file.read_text())
+    assert [row["name"] for row in rows] == ["speed", "length"]
+    for row in rows:
+        assert {"value", "baseline", "ratio", "goal", "holds"} <= row.keys()
+        assert row["machine"]["cores"] >= 1
+        assert row["versions"]["python"].startswith("3.")
+        assert row["quick"] is True
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROJECT / "scripts" / "bench", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_script_lists_what_there_is() -> None:
+    done = bench()
+    assert done.returncode == 0
+    assert done.stdout.startswith("scripts/bench NAME [--quick] [--json FILE]")
+
+
+def test_an_unknown_benchmark() -> None:
+    done = bench("nothing")
+    assert done.returncode == 2
+    assert 'fedring: error: there is no benchmark "nothing"' in done.stderr
