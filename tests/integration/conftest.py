@@ -1,11 +1,19 @@
 """Real brokers on loopback for the tests of this folder."""
 
-from collections.abc import Iterator
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from fedring.lab.brokers import LocalBroker, Program, start_broker
+from fedring.lab.processes import Child
+
+BROKER_CONFIG = Path(__file__).parents[2] / "broker_config"
 
 MOSQUITTO = pytest.param(Program.MOSQUITTO, marks=pytest.mark.mosquitto)
 EMBEDDED = pytest.param(Program.EMBEDDED)
@@ -16,3 +24,60 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalBrok
     """A fresh broker, of each kind in turn; a test may name one with `indirect=True`."""
     with start_broker(tmp_path / "broker", program=request.param) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def shipped_mosquitto(mosquitto: Path) -> Iterator[Callable[..., tuple[Child, int]]]:
+    """Starts Mosquitto with exactly the files of broker_config; ends all when the module is done.
+
+    start(machine, fleet/broker) makes the folder `machine` what / is on the broker's machine, with
+    the certificates where they belong, and gives process and port; a second time it starts anew on
+    what is there. Only the port comes from an include. `change` may spoil a shipped file first:
+    called with its name and text, it gives the text to use.
+    """
+    with ExitStack() as running:
+
+        def start(
+            machine: Path,
+            certificates: Path,
+            change: Callable[[str, str], str] = lambda _, text: text,
+        ) -> tuple[Child, int]:
+            settings = machine / "etc" / "mosquitto"
+            if not machine.exists():
+                shutil.copytree(certificates, settings / "fedring")
+                (machine / "var" / "lib" / "mosquitto").mkdir(parents=True)
+                for name in ("mosquitto.conf", "acl"):
+                    text = change(name, (BROKER_CONFIG / name).read_text())
+                    (settings / name).write_text(text)
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                port: int = listener.getsockname()[1]
+            # As root it would change its user: it could not read the files of this test, and the
+            # kernel would forget that it ends with us.
+            user = "user root\n" if os.geteuid() == 0 else ""
+            (settings / "fedring" / "test.conf").write_text(
+                f"port {port}\nbind_address 127.0.0.1\n{user}"
+            )
+            child = Child.start(
+                ["env", f"--chdir={machine}", mosquitto, "-c", "etc/mosquitto/mosquitto.conf"],
+                name="mosquitto",
+                log=machine / "log",
+            )
+            running.callback(child.stop)
+            await_port(child, port)
+            return child, port
+
+        yield start
+
+
+def await_port(child: Child, port: int) -> None:
+    """Wait until a broker listens."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        assert child.running, child.last_words()
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise AssertionError(child.last_words())
