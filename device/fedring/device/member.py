@@ -45,11 +45,13 @@ from fedring.shared.messages import (
     Lap,
     List,
     Message,
+    ModelReference,
     Passed,
     Progress,
     Ready,
     Refused,
     Release,
+    Rest,
     Roster,
     Taken,
     tag,
@@ -106,6 +108,19 @@ class Work:
 
 
 @frozen
+class Keep:
+    """To be fetched and kept for other programs on this board: the newest model.
+
+    Attributes:
+        epoch: in which it is the newest.
+        model: which one.
+    """
+
+    epoch: int
+    model: ModelReference
+
+
+@frozen
 class Abandon:
     """The round is over for this device: stop its work and forget what it made."""
 
@@ -113,7 +128,7 @@ class Abandon:
     round: int
 
 
-Effect: TypeAlias = Send | Report | Joined | Spent | Listed | Work | Abandon
+Effect: TypeAlias = Send | Report | Joined | Spent | Listed | Work | Keep | Abandon
 Effects: TypeAlias = list[Effect]
 
 
@@ -207,24 +222,40 @@ class Member:
     # -- what comes in ---------------------------------------------------------------------
 
     def announced(self, raw: bytes, now: float) -> Effects:
-        """The announce topic holds this envelope.
+        """The announce topic holds this envelope: a round begins, or none is running.
 
         Raises:
-            PeerError: it is no announce of this fleet's coordinator.
+            PeerError: it is neither, or not of this fleet's coordinator.
         """
         if raw == self._last_announce:
             return []
         unverified = open_envelope(raw)
-        if not isinstance(unverified.message, Announce):
-            raise MessageError(f"a {unverified.message.kind} on the announce topic")
-        coordinator = self._authority.peer(unverified.message.certificate)
+        message = unverified.message
+        if not isinstance(message, Announce | Rest):
+            raise MessageError(f"a {message.kind} on the announce topic", kind=message.kind)
+        coordinator = self._authority.peer(message.certificate)
         if coordinator.role is not Role.COORDINATOR:
             raise IdentityError(f"{coordinator.name} is no coordinator", sender=coordinator.name)
-        announce = unverified.verified_by(coordinator, Announce)
+        if isinstance(message, Rest):
+            return self._rested(unverified.verified_by(coordinator, Rest))
+        return self._round_announced(
+            unverified.verified_by(coordinator, Announce), coordinator, now
+        )
+
+    def _rested(self, rest: Signed[Rest]) -> Effects:
+        here = (rest.message.epoch, rest.message.round)
+        if here < max(self._joined, self.round or (0, 0)):
+            return []
+        self._last_announce = rest.raw
+        return [*self._leave(), Keep(rest.message.epoch, rest.message.model)]
+
+    def _round_announced(
+        self, announce: Signed[Announce], coordinator: Peer, now: float
+    ) -> Effects:
         here = (announce.message.epoch, announce.message.round)
         if here < max(self._joined, self.round or (0, 0)):
             return self._turn_down(announce, f"round {here[0]}/{here[1]} lies in the past")
-        self._last_announce = raw
+        self._last_announce = announce.raw
         if here in (self._joined, self.round):
             # Another announce of a round that this device is in, or was in before it restarted.
             reason = "already in this round" if self.round == here else "restarted in this round"

@@ -1,6 +1,6 @@
 """Every message of the ring protocol, as a typed struct with its limits.
 
-The messages in the order of a round: `Announce`, `Ready`, `Roster`, `Lap`, `Hop` and `Chunk`
+The messages in the order of a round: `Announce` (or `Rest`, between rounds), `Ready`, `Roster`, `Lap`, `Hop` and `Chunk`
 (a token on its way), the answers to a hop (`Progress`, `Taken`, `Passed`, `Busy`), `Call`, `Here`,
 `List`, `Release`; and `Refused`, which answers any of them. Names inside messages are device
 numbers; the coordinator is number 0. No message names its receiver, so the same signed bytes serve
@@ -189,6 +189,23 @@ class Announce(Message):
     paillier_n: bytes = field(validator=_length(8, 512))
     exchange_key: bytes = field(validator=_length(EXCHANGE_KEY_BYTES, EXCHANGE_KEY_BYTES))
     revocation: int = _number()
+    certificate: bytes = field(validator=_length(1, MAX_CERTIFICATE_BYTES))
+
+
+@frozen(kw_only=True)
+class Rest(Message):
+    """No round is running (coordinator, retained, in place of an announce).
+
+    Its round number is that of the last round; whoever is still in that round may leave it.
+
+    Attributes:
+        model: the newest model, to be kept and used until the next round.
+        certificate: the coordinator's certificate (DER).
+    """
+
+    kind: ClassVar[str] = "rest"
+
+    model: ModelReference
     certificate: bytes = field(validator=_length(1, MAX_CERTIFICATE_BYTES))
 
 
@@ -393,6 +410,7 @@ MESSAGES: dict[str, type[Message]] = {
     cls.kind: cls
     for cls in (
         Announce,
+        Rest,
         Ready,
         Roster,
         Lap,

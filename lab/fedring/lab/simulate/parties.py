@@ -17,10 +17,10 @@ from fedring.coordinator.rounds import Announced, Dealt, Ended, Round
 from fedring.coordinator.rounds import Effect as CoordinatorEffect
 from fedring.device.budgets import Budget
 from fedring.device.consent import Consent
-from fedring.device.member import Abandon, Joined, Listed, Member, Spent, Work
 from fedring.device.member import Effect as DeviceEffect
+from fedring.device.member import Joined, Listed, Member, Spent, Work
 from fedring.lab.simulate.network import Network
-from fedring.shared.effects import Report, Send
+from fedring.shared.effects import Send
 from fedring.shared.encryption import Parameters, Random, suite
 from fedring.shared.envelopes import Signed
 from fedring.shared.errors import PeerError
@@ -170,7 +170,7 @@ class SimulatedDevice:
                     self.disk.revocation = raw
                 case Work(announce, evaluate):
                     self._work(announce, evaluate)
-                case Report() | Abandon():
+                case _:
                     pass
         self._arm(not_before)
 
