@@ -66,8 +66,8 @@ def doubtful_ranges(model: Model) -> dict[str, str]:
     mean, spread = np.abs(model.arrays[MEAN]) / unit, model.arrays[SPREAD] / unit
     doubts = {}
     for name, of_mean, of_spread in zip(model.features, mean, spread, strict=True):
-        if of_spread <= LEAST_SPREAD * 1.01:
-            doubts[name] = "hardly changes, or its range is far too large"
-        elif of_mean + of_spread > 1:
+        if of_mean + of_spread >= 1:
             doubts[name] = "is often beyond its range"
+        elif of_spread < 1.01 * LEAST_SPREAD:
+            doubts[name] = "hardly changes, or its range is far too large"
     return doubts
