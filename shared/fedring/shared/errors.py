@@ -25,6 +25,8 @@ Anything else that escapes is a bug and shows its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 SumCheck = Literal["key range", "noise", "padding", "count", "zero", "range"]
@@ -171,3 +173,23 @@ class OneTimeError(FedringError):
         super().__init__(f"{secret} is used up: a second use would reveal {reveals}")
         self.secret = secret
         self.reveals = reveals
+
+
+@contextmanager
+def mistakes_alone() -> Iterator[None]:
+    """Take a user's mistake out of the group in which a `TaskGroup` raises it."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        for mistake in _leaves(group):
+            if isinstance(mistake, UserError):
+                raise mistake from None
+        raise
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -1,10 +1,10 @@
 """Every message of the ring protocol, as a typed struct with its limits.
 
-The messages in the order of a round: `Announce` (or `Rest`, between rounds), `Ready`, `Roster`, `Lap`, `Hop` and `Chunk`
-(a token on its way), the answers to a hop (`Progress`, `Taken`, `Passed`, `Busy`), `Call`, `Here`,
-`List`, `Release`; and `Refused`, which answers any of them. Names inside messages are device
-numbers; the coordinator is number 0. No message names its receiver, so the same signed bytes serve
-whoever must see them.
+The messages in the order of a round: `Announce` (or `Rest`, between rounds), `Ready`, `Roster`,
+`Lap`, `Hop` and `Chunk` (a token on its way), the answers to a hop (`Progress`, `Taken`, `Passed`,
+`Busy`), `Call`, `Here`, `List`, `Release`; and `Refused`, which answers any of them. Names inside
+messages are device numbers; the coordinator is number 0. No message names its receiver, so the
+same signed bytes serve whoever must see them.
 
 Structs hold limits of form only (lengths, ranges). What a message *means* for a round is checked
 by the state machines that receive it. The codec is in `envelopes`.

@@ -29,7 +29,7 @@ from fedring.shared.messages import COORDINATOR_NAME, Announce
 from fedring.shared.numbers import IntVector
 
 LEAST_WAIT_S = 0.05
-"""Between two ticks without news: a deadline that cannot be acted on yet must not stop the clock."""
+"""Between two ticks without news: a deadline that cannot be acted on yet must not stop time."""
 
 ROUND_TOPIC = "round"
 REVOKED_TOPIC = "revoked"

@@ -1,0 +1,345 @@
+"""The agent on a board: the shell around `Member`.
+
+One loop takes what comes next (a message, work that is done, a deadline), gives it to the state
+machine, and carries its effects out in order. It decides nothing about the protocol.
+
+What others see of it is its status topic: retained JSON, taken over by the last will when the
+board goes away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, TypeAlias
+
+from fedring.device.consent import Consent
+from fedring.device.data import FileSource
+from fedring.device.member import (
+    Abandon,
+    Effects,
+    Joined,
+    Keep,
+    Listed,
+    Member,
+    Spent,
+    State,
+    Work,
+)
+from fedring.device.settings import DeviceSettings
+from fedring.device.store import DeviceStore
+from fedring.device.trainers import NumpyTrainer
+from fedring.device.work import Failed, Library, Worked, Workshop
+from fedring.shared.broker import Broker
+from fedring.shared.effects import Report, Send
+from fedring.shared.encryption import SUITES
+from fedring.shared.envelopes import Signed
+from fedring.shared.errors import CertificateError, PeerError, StateError, UserError, mistakes_alone
+from fedring.shared.identity import Authority, Identity, Role
+from fedring.shared.logs import start_logging
+from fedring.shared.messages import Announce
+from fedring.shared.mqtt import Connected, Connection, Disconnected, Event, Message, Will
+from fedring.shared.tls import tls_context
+from fedring.shared.topics import Inbox, ModelChunk, Revoked, Round, Topics
+
+LEAST_WAIT_S = 0.05
+"""Between two ticks: a deadline that cannot be acted on yet must not spin."""
+
+_log = logging.getLogger(__name__)
+
+Happening: TypeAlias = Event | Worked | Failed
+
+
+def run(settings: DeviceSettings) -> None:
+    """Take part in rounds until told to stop by SIGINT or SIGTERM.
+
+    Raises:
+        UserError: what the owner has to mend: files, broker, data.
+    """
+    start_logging()
+    identity, authority = _who(settings)
+    if not settings.data.file.is_file():
+        FileSource(settings.data.file, settings.data.source, settings.data.label).read((), ())
+    with DeviceStore.open(
+        settings.state.folder, fleet=identity.fleet, number=identity.number
+    ) as store:
+        asyncio.run(_serve(settings, identity, authority, store))
+
+
+def _who(settings: DeviceSettings) -> tuple[Identity, Authority]:
+    identity = Identity.load(settings.fleet.key, settings.fleet.certificate)
+    authority = Authority.load(settings.fleet.ca)
+    try:
+        authority.peer(identity.certificate)
+    except PeerError as fault:
+        raise CertificateError(
+            f"{settings.fleet.certificate}: {fault.reason}",
+            name="certificate.foreign",
+            hint=f"use files of one fleet; the authority is {settings.fleet.ca}",
+        ) from fault
+    if identity.role is not Role.DEVICE:
+        raise CertificateError(
+            f"{settings.fleet.certificate} is the certificate of a {identity.role}",
+            name="certificate.role",
+            hint="a device runs with the files of `fedring fleet add`",
+        )
+    return identity, authority
+
+
+def _broker(settings: DeviceSettings) -> Broker:
+    tls = None
+    if settings.broker.tls:
+        fleet = settings.fleet
+        tls = tls_context(fleet.ca, fleet.certificate, fleet.key, judge_dates=False)
+    return Broker(settings.broker.host, settings.broker.port, tls)
+
+
+async def _serve(
+    settings: DeviceSettings, identity: Identity, authority: Authority, store: DeviceStore
+) -> None:
+    topics = Topics(identity.fleet)
+    away = json.dumps({"state": "offline", "number": identity.number}).encode()
+    connection = Connection(
+        _broker(settings),
+        identity.name,
+        subscriptions=[topics.revoked, topics.round, topics.inbox_of(identity.name)],
+        will=Will(topics.device_status(identity.name), away),
+        fail_fast=True,
+        classify=topics.classify,
+        keepalive_s=settings.broker.keepalive_s,
+    )
+    async with connection:
+        agent = Agent(
+            settings=settings,
+            identity=identity,
+            authority=authority,
+            store=store,
+            topics=topics,
+            connection=connection,
+        )
+        loop = asyncio.get_running_loop()
+        serving = asyncio.create_task(agent.serve(), name="agent")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, serving.cancel)
+        try:
+            with suppress(asyncio.CancelledError), mistakes_alone():
+                await serving
+        finally:
+            await agent.say_goodbye()
+
+
+class Agent:
+    """One board on its connection.
+
+    Args:
+        settings: the owner's.
+        identity: own key and certificate.
+        authority: the fleet's.
+        store: what survives a crash.
+        topics: of the fleet.
+        connection: to the broker, entered.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: DeviceSettings,
+        identity: Identity,
+        authority: Authority,
+        store: DeviceStore,
+        topics: Topics,
+        connection: Connection,
+    ) -> None:
+        self._identity = identity
+        self._store = store
+        self._topics = topics
+        self._connection = connection
+        self._happenings: asyncio.Queue[Happening] = asyncio.Queue(maxsize=64)
+        self._library = Library(topics, connection, store, settings.model_file, identity.fleet)
+        self._workshop = Workshop(
+            self._library,
+            FileSource(settings.data.file, settings.data.source, settings.data.label),
+            NumpyTrainer(),
+            number=identity.number,
+            seed=settings.training.seed,
+        )
+        self._working: asyncio.Task[None] | None = None
+        self._reason = ""
+        self._status: dict[str, Any] = {}
+        self._since = _now()
+        self._member = _member(settings, identity, authority, store)
+
+    async def serve(self) -> None:
+        """Take part until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            tasks.create_task(self._pump(), name="connection")
+            not_before = 0.0
+            while True:
+                happening = await self._next(not_before)
+                now = time.monotonic()
+                if happening is None:
+                    effects = self._member.tick(now, self._connection.proven_alive)
+                    not_before = now + LEAST_WAIT_S
+                else:
+                    effects = self._consider(happening, now)
+                await self._carry_out(effects)
+                await self._publish_status(anew=isinstance(happening, Connected))
+
+    async def say_goodbye(self) -> None:
+        """Tell the others that this board is leaving on purpose."""
+        self._status |= {"state": "offline", "reason": self._reason, "since": _now()}
+        topic = self._topics.device_status(self._identity.name)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(
+                self._connection.publish(topic, json.dumps(self._status).encode(), retain=True), 2
+            )
+
+    async def _pump(self) -> None:
+        async for event in self._connection.events():
+            await self._happenings.put(event)
+
+    async def _work(self, announce: Signed[Announce], *, evaluate: bool) -> None:
+        try:
+            outcome = await self._workshop.work(announce, evaluate=evaluate)
+        except UserError as mistake:
+            self._reason = str(mistake)
+            raise
+        await self._happenings.put(outcome)
+
+    async def _next(self, not_before: float) -> Happening | None:
+        """What comes next, or None when the state machine's deadline is there."""
+        deadline = self._member.deadline
+        if deadline is None:
+            return await self._happenings.get()
+        wait_s = max(deadline, not_before) - time.monotonic()
+        try:
+            return await asyncio.wait_for(self._happenings.get(), max(0.0, wait_s))
+        except TimeoutError:
+            return None
+
+    def _consider(self, happening: Happening, now: float) -> Effects:
+        match happening:
+            case Message(topic, payload):
+                return self._received(topic, payload, now)
+            case Worked(announce, contribution, mask, suite):
+                return self._member.worked(announce, contribution, mask, suite, now)
+            case Failed(announce, reason):
+                return self._member.failed(announce, reason)
+            case Connected():
+                _log.info("connected to the broker at %s", self._connection.broker)
+                return self._member.reconnected(now)
+            case Disconnected(reason):
+                _log.warning("%s", reason)
+        return []
+
+    def _received(self, topic: str, payload: bytes, now: float) -> Effects:
+        try:
+            match self._topics.parse(topic):
+                case Inbox(receiver, sender) if receiver == self._identity.name:
+                    return self._member.receive(sender, payload, now)
+                case Round() if payload:
+                    return self._member.announced(payload, now)
+                case Revoked() if payload:
+                    return self._member.revocation(payload, now)
+                case ModelChunk(digest, index):
+                    self._library.receive(digest, index, payload)
+        except PeerError as fault:
+            _log.warning("ignored a message on %s: %s", topic, fault)
+        return []
+
+    async def _carry_out(self, effects: Effects) -> None:
+        for effect in effects:
+            match effect:
+                case Send(to, data):
+                    await self._connection.send(self._topics.inbox(to, self._identity.name), data)
+                case Joined() | Spent() | Listed():
+                    try:
+                        await asyncio.to_thread(self._persist, effect)
+                    except StateError as fault:
+                        # What stands after the record in the list must not leave without it.
+                        _log.error("%s", fault)
+                        await self._carry_out(self._member.abandon(str(fault)))
+                        return
+                case Work(announce, evaluate):
+                    work = self._work(announce, evaluate=evaluate)
+                    self._working = self._tasks.create_task(work, name="work")
+                case Keep(epoch, model):
+                    self._tasks.create_task(self._library.fetch(epoch, model), name="keep model")
+                case Abandon():
+                    if self._working is not None:
+                        self._working.cancel()
+                        self._working = None
+                case Report(event, facts):
+                    self._reason = str(facts.get("reason", ""))
+                    _log.info("%s %s", event, " ".join(f"{k}={v}" for k, v in facts.items()))
+
+    def _persist(self, record: Joined | Spent | Listed) -> None:
+        match record:
+            case Joined(epoch, number):
+                self._store.persist_joined(epoch, number)
+            case Spent("release", total, level):
+                self._store.persist_release(total, level)
+            case Spent(_, total, level):
+                self._store.persist_evaluation(total, level)
+            case Listed(number, raw):
+                self._store.persist_revocation(number, raw)
+
+    async def _publish_status(self, *, anew: bool) -> None:
+        epoch, number = self._member.round or self._member.joined
+        status = {
+            "state": str(self._member.state),
+            "number": self._identity.number,
+            "epoch": epoch,
+            "round": number,
+            "reason": self._reason if self._member.state in (State.REFUSED, State.IDLE) else "",
+            "agent": version("fedring"),
+            "model_version": self._library.version,
+        }
+        if not anew and status == {k: v for k, v in self._status.items() if k != "since"}:
+            return
+        if status["state"] != self._status.get("state"):
+            self._since = _now()
+        self._status = status | {"since": self._since}
+        topic = self._topics.device_status(self._identity.name)
+        await self._connection.send(topic, json.dumps(self._status).encode(), retain=True)
+
+
+def _member(
+    settings: DeviceSettings, identity: Identity, authority: Authority, store: DeviceStore
+) -> Member:
+    privacy, limits, now = settings.privacy, settings.limits, time.monotonic()
+    kept = store.revocation()
+    return Member(
+        identity=identity,
+        authority=authority,
+        consent=Consent(
+            threshold=privacy.threshold,
+            suites=frozenset(SUITES) - privacy.forbidden_suites,
+            max_epochs=limits.epochs,
+            max_values=limits.values,
+            max_duration_s=limits.duration_s,
+        ),
+        joined=store.joined(),
+        revocation=authority.revocation(kept.raw) if kept else None,
+        releases=store.release_budget(
+            per_day=privacy.release_budget_per_day, cap=privacy.release_budget_per_day, now=now
+        ),
+        evaluations=store.evaluation_budget(
+            per_day=privacy.evaluation_budget_per_day,
+            cap=privacy.evaluation_budget_per_day,
+            now=now,
+        ),
+        random=os.urandom,
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

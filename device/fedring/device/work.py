@@ -1,0 +1,209 @@
+"""The slow part of a round on a board: fetch the model, train, make key and mask.
+
+Training and the mask run side by side in threads, so that the connection is kept alive meanwhile.
+What comes out goes back to the state machine as one `Worked`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+from attrs import define, field, frozen
+from phe import PaillierPublicKey
+
+from fedring.device.contributing import contribute
+from fedring.device.data import Dataset, Source
+from fedring.device.store import DeviceStore, keep_model
+from fedring.device.trainers import Trainer
+from fedring.shared import networks
+from fedring.shared.encryption import OneTimeMask, Suite, suite
+from fedring.shared.envelopes import Signed
+from fedring.shared.errors import MessageError, PeerError, ProtocolError, UpdateError
+from fedring.shared.messages import Announce, ModelReference
+from fedring.shared.models import Model
+from fedring.shared.mqtt import Connection
+from fedring.shared.numbers import IntVector
+from fedring.shared.topics import Topics
+from fedring.shared.transfer import ModelFetch
+
+FETCH_AGAIN_S = 10.0
+"""A fetch without news subscribes anew after this time: the broker then repeats its chunks."""
+
+_log = logging.getLogger(__name__)
+
+
+@frozen
+class Worked:
+    """The work of a round is done.
+
+    Attributes:
+        announce: digest of what was asked.
+        contribution: in the clear; masked at once by the state machine.
+        mask: unused.
+        suite: of this announce.
+    """
+
+    announce: bytes
+    contribution: IntVector = field(repr=False)
+    mask: OneTimeMask
+    suite: Suite
+
+
+@frozen
+class Failed:
+    """The work of a round cannot be done."""
+
+    announce: bytes
+    reason: str
+
+
+@define
+class _Fetching:
+    fetch: ModelFetch
+    done: asyncio.Event = field(factory=asyncio.Event)
+    fault: ProtocolError | None = None
+
+
+class Library:
+    """Models by digest: fetched from the broker once, the newest kept as a file.
+
+    Args:
+        topics: of the fleet.
+        connection: to the broker.
+        store: remembers which model the file holds.
+        file: where the newest model is kept.
+        fleet: named in the file.
+    """
+
+    def __init__(
+        self, topics: Topics, connection: Connection, store: DeviceStore, file: Path, fleet: str
+    ) -> None:
+        self._topics = topics
+        self._connection = connection
+        self._store = store
+        self._file = file
+        self._fleet = fleet
+        self._fetching: dict[bytes, _Fetching] = {}
+        self._model: Model | None = None
+
+    def receive(self, digest: bytes, index: int, data: bytes) -> None:
+        """A chunk of some model came in."""
+        fetching = self._fetching.get(digest)
+        if fetching is None:
+            return
+        try:
+            fetching.fetch.receive(index, data)
+        except ProtocolError as fault:
+            fetching.fault = fault
+            fetching.done.set()
+        except MessageError as fault:
+            _log.warning("model %s: %s", digest.hex()[:12], fault)
+        if fetching.fetch.complete:
+            fetching.done.set()
+
+    async def fetch(self, epoch: int, reference: ModelReference) -> Model:
+        """The announced model, verified by its digest; kept as the newest when it is."""
+        if self._model is None or self._model.digest != reference.digest:
+            chunks = await self._chunks(reference.digest)
+            self._model = await asyncio.to_thread(Model.from_chunks, chunks)
+            networks.check(self._model)
+        await self._keep(self._model, epoch, reference)
+        return self._model
+
+    async def _chunks(self, digest: bytes) -> tuple[bytes, ...]:
+        fetching = self._fetching[digest] = _Fetching(ModelFetch(digest))
+        topic_filter = self._topics.model(digest)
+        try:
+            while not fetching.done.is_set():
+                await self._connection.subscribe(topic_filter)
+                try:
+                    await asyncio.wait_for(fetching.done.wait(), FETCH_AGAIN_S)
+                except TimeoutError:
+                    self._connection.unsubscribe(topic_filter)
+        finally:
+            del self._fetching[digest]
+            self._connection.unsubscribe(topic_filter)
+        if fetching.fault is not None:
+            raise fetching.fault
+        return fetching.fetch.chunks
+
+    async def _keep(self, model: Model, epoch: int, reference: ModelReference) -> None:
+        here = [epoch, reference.version]
+        if self._store.memory().get("model", [0, -1]) >= here and self._file.exists():
+            return
+        note = {
+            "fleet": self._fleet,
+            "epoch": epoch,
+            "version": reference.version,
+            "digest": reference.digest.hex(),
+        }
+        await asyncio.to_thread(keep_model, self._file, model, note)
+        self._store.remember(model=here)
+
+    @property
+    def version(self) -> int | None:
+        """Version of the model in the file."""
+        kept = self._store.memory().get("model")
+        return kept[1] if kept else None
+
+
+class Workshop:
+    """Does what a round asks of this device.
+
+    Args:
+        library: fetches models.
+        source: the device's own data.
+        trainer: learns from it.
+        number: own device number.
+        seed: repeats shuffles and rounding; None draws them anew.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        source: Source,
+        trainer: Trainer,
+        *,
+        number: int,
+        seed: int | None,
+    ) -> None:
+        self._library = library
+        self._source = source
+        self._trainer = trainer
+        self._number = number
+        self._seed = seed
+
+    async def work(self, announce: Signed[Announce], *, evaluate: bool) -> Worked | Failed:
+        """Fetch, train, mask.
+
+        Raises:
+            DataError: the device's own data file does not fit the model: the owner's to mend.
+        """
+        message = announce.message
+        try:
+            model = await self._library.fetch(message.epoch, message.model)
+            made = suite(
+                message.suite,
+                public_key=PaillierPublicKey(int.from_bytes(message.paillier_n, "big")),
+                announce_digest=announce.digest,
+                n_values=message.n_values,
+                bits=message.bits,
+            )
+            dataset = await asyncio.to_thread(self._source.read, model.features, model.classes)
+            preparing = asyncio.to_thread(made.prepare, os.urandom)
+            learning = asyncio.to_thread(self._contribution, model, dataset, message, evaluate)
+            contribution, mask = await asyncio.gather(learning, preparing)
+        except (PeerError, UpdateError) as fault:
+            return Failed(announce.digest, str(fault))
+        return Worked(announce.digest, contribution, mask, made)
+
+    def _contribution(
+        self, model: Model, dataset: Dataset, announce: Announce, evaluate: bool
+    ) -> IntVector:
+        seed = None if self._seed is None else [self._seed, self._number, announce.round]
+        rng = np.random.default_rng(seed)
+        return contribute(self._trainer, model, dataset, announce, evaluate=evaluate, rng=rng)
