@@ -72,7 +72,7 @@ class Round:
     """What a round came to.
 
     Attributes:
-        number: 1 is the round of statistics, training begins with 2.
+        number: from 1 on.
         model: after the round.
         summed: what the sum said; None where nothing was added as integers.
     """
@@ -97,10 +97,10 @@ def integer_rounds(
     bits: int = 16,
     summation: Summation = add_up,
 ) -> Iterator[Round]:
-    """FedAvg over sums of integers, as a ring gives them: statistics first, then without end.
+    """FedAvg over sums of integers, as a ring gives them, without end.
 
     Args:
-        model: the untrained one.
+        model: to begin with; one without normalisation gets a round of statistics first.
         datasets: of the devices, all of which take part in each round.
         plan: of the training rounds.
         seed: of the devices' random numbers.
@@ -108,19 +108,19 @@ def integer_rounds(
         summation: adds the vectors of a round.
     """
     for number in count(1):
-        task = statistics_plan(plan) if number == 1 else plan
-        width = STATISTICS_BITS if number == 1 else bits
+        trains = is_normalised(model)
+        task = plan if trains else statistics_plan(plan)
+        width = bits if trains else STATISTICS_BITS
         announce = _announce(number, model, task, width)
         vectors = {
             device: contribute(
-                TRAINER, model, data, announce, evaluate=number > 1, rng=_rng(seed, device, number)
+                TRAINER, model, data, announce, evaluate=trains, rng=_rng(seed, device, number)
             )
             for device, data in datasets.items()
         }
         total, n_contributors = summation(vectors)
         summed = read_sum(total, n_contributors, width)
-        mean = mean_update(summed.update, summed.weight, task, width)
-        model = normalise(model, mean) if number == 1 else FedAvg().step(model, mean)
+        model = _next(model, mean_update(summed.update, summed.weight, task, width))
         yield Round(number, model, summed)
 
 
@@ -132,13 +132,12 @@ def float_rounds(
         updates = []
         for device, data in datasets.items():
             rng = _rng(seed, device, number)
-            if number == 1:
-                updates.append(statistics_vector(model, data, plan.max_samples, rng))
-            else:
+            if is_normalised(model):
                 update = TRAINER.train(model, data, plan, rng).update
                 updates.append(clip_norm(update, plan.clip)[0] if plan.clip else update)
-        mean: MeanVector = np.stack(updates).mean(axis=0, dtype=np.float64)
-        model = normalise(model, mean) if number == 1 else FedAvg().step(model, mean)
+            else:
+                updates.append(statistics_vector(model, data, plan.max_samples, rng))
+        model = _next(model, np.stack(updates).mean(axis=0, dtype=np.float64))
         yield Round(number, model)
 
 
@@ -151,11 +150,14 @@ def lone_rounds(model: Model, data: Dataset, plan: Plan = FEDAVG, *, seed: int) 
         rng = _rng(seed, COORDINATOR_NUMBER, number)
         if is_normalised(model):
             update = TRAINER.train(model, data, plan, rng).update
-            model = FedAvg().step(model, update.astype(np.float64))
         else:
-            sums = statistics_vector(model, data, len(data), rng)
-            model = normalise(model, sums.astype(np.float64))
+            update = statistics_vector(model, data, len(data), rng)
+        model = _next(model, update.astype(np.float64))
         yield Round(number, model)
+
+
+def _next(model: Model, mean: MeanVector) -> Model:
+    return FedAvg().step(model, mean) if is_normalised(model) else normalise(model, mean)
 
 
 def _rng(seed: int, device: int, number: int) -> np.random.Generator:
