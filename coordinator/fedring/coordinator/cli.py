@@ -26,9 +26,9 @@ def command() -> None:
 def run(config: Path) -> None:
     """Run rounds until all are done, or Ctrl-C."""
     settings = CoordinatorSettings.load(config)
-    from fedring.coordinator import service  # noqa: PLC0415 - MQTT and ciphers only where used
+    from fedring.coordinator.service import run as run_service  # noqa: PLC0415 - MQTT and ciphers only where used
 
-    service.run(settings)
+    run_service(settings)
 
 
 for _history_command in COMMANDS:

@@ -16,8 +16,8 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 from attrs import frozen
-from fedring.coordinator.sums import RingSum
 
+from fedring.coordinator.sums import RingSum
 from fedring.shared.effects import Report, Send
 from fedring.shared.encryption import Body, Suite
 from fedring.shared.envelopes import Signed, Unverified, sign
@@ -133,6 +133,7 @@ class Ring:
         self._asked_at = 0.0
         self._deadline = 0.0
         self._first_by = 0.0
+        self._lap_began = 0.0
         self._list: Signed[List] | None = None
         self._releases: dict[int, bytes] = {}
 
@@ -265,6 +266,7 @@ class Ring:
         self.stage = Stage.LAP
         self._ask(dict.fromkeys(order, self._lap.raw), self._terms.lap_s, now)
         self._first_by = now + self._terms.patience_s
+        self._lap_began = now
         note = Report("lap", {"ring": self.number, "lap": number, "members": len(order)})
         return [note, *(self._send(name, self._lap.raw) for name in order)]
 
@@ -328,7 +330,9 @@ class Ring:
         call = Call(**self._tag(), roster=self._membership.digest, lap=self._lap.message.lap)
         raw = sign(call, self._identity).raw
         self._ask(dict.fromkeys(names, raw), self._terms.patience_s, now)
-        note = Report("token round", {"ring": self.number, "contributors": len(names)})
+        seconds = round(now - self._lap_began, 3)
+        facts = {"ring": self.number, "contributors": len(names), "seconds": seconds}
+        note = Report("token round", facts)
         return [note, *(self._send(name, raw) for name in names)]
 
     def _here(self, here: Here, now: float) -> Effects:

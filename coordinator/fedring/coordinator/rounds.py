@@ -103,7 +103,7 @@ class Round:
         self._revoked = revoked
         self._suite = suite
         self._cohorts = cohorts
-        self._bench = bench
+        self.bench = bench
         self._present = dict(present)
         self._waiting: dict[int, Joined] = {}
         self._late: dict[int, Joined] = {}
@@ -113,11 +113,17 @@ class Round:
         self._ring_of: dict[int, Ring] = {}
         self._ready_deadline: float | None = None
         self._late_ring_formed = False
+        self._n_late_rings = 0
         self._ended = False
 
     @property
     def number(self) -> int:
         return self._announce.message.round
+
+    @property
+    def n_late_rings(self) -> int:
+        """Rings made of latecomers, outside their cohorts: 0 or 1."""
+        return self._n_late_rings
 
     @property
     def ended(self) -> bool:
@@ -212,7 +218,7 @@ class Round:
         number = joined.number
         if number in self._ring_of or number in self._waiting or number in self._late:
             return []
-        if rounds := self._bench.rounds_left(number, self.number):
+        if rounds := self.bench.rounds_left(number, self.number):
             return [self._refuse(joined, f"benched for {rounds} more rounds: broke rings")]
         if self._ended or self._late_ring_formed:
             return [self._refuse(joined, "round closed")]
@@ -303,7 +309,10 @@ class Round:
         effects: Effects = [
             self._refuse(late[number], reason) for number, reason in choice.turned_away.items()
         ]
-        return effects + (self._run(choice.members, now) if choice.members else [])
+        if choice.members:
+            self._n_late_rings = 1
+            effects += self._run(choice.members, now)
+        return effects
 
     def _run(self, members: tuple[Joined, ...], now: float) -> Effects:
         ring = Ring(
@@ -334,10 +343,10 @@ class Round:
         voids = tuple(one for one in outcomes if isinstance(one, Void))
         for one in sums:
             for number in one.names:
-                self._bench.contributed(number)
+                self.bench.contributed(number)
         for void in voids:
             for number in void.silent:
-                self._bench.silent(number, self.number)
+                self.bench.silent(number, self.number)
         return [*effects, Ended(sums, voids)]
 
     def _refuse(self, joined: Joined, reason: str) -> Send:

@@ -37,16 +37,15 @@ from fedring.device.settings import DeviceSettings
 from fedring.device.store import DeviceStore
 from fedring.device.trainers import NumpyTrainer
 from fedring.device.work import Failed, Library, Worked, Workshop
-from fedring.shared.broker import Broker
+from fedring.shared.credentials import Credentials
 from fedring.shared.effects import Report, Send
 from fedring.shared.encryption import SUITES
 from fedring.shared.envelopes import Signed
-from fedring.shared.errors import CertificateError, PeerError, StateError, UserError, mistakes_alone
-from fedring.shared.identity import Authority, Identity, Role
+from fedring.shared.errors import PeerError, StateError, UserError, mistakes_alone
+from fedring.shared.identity import Role
 from fedring.shared.logs import start_logging
 from fedring.shared.messages import Announce
 from fedring.shared.mqtt import Connected, Connection, Disconnected, Event, Message, Will
-from fedring.shared.tls import tls_context
 from fedring.shared.topics import Inbox, ModelChunk, Revoked, Round, Topics
 
 LEAST_WAIT_S = 0.05
@@ -64,50 +63,22 @@ def run(settings: DeviceSettings) -> None:
         UserError: what the owner has to mend: files, broker, data.
     """
     start_logging()
-    identity, authority = _who(settings)
+    credentials = Credentials.load(settings.fleet, Role.DEVICE)
+    identity = credentials.identity
     if not settings.data.file.is_file():
         FileSource(settings.data.file, settings.data.source, settings.data.label).read((), ())
     with DeviceStore.open(
         settings.state.folder, fleet=identity.fleet, number=identity.number
     ) as store:
-        asyncio.run(_serve(settings, identity, authority, store))
+        asyncio.run(_serve(settings, credentials, store))
 
 
-def _who(settings: DeviceSettings) -> tuple[Identity, Authority]:
-    identity = Identity.load(settings.fleet.key, settings.fleet.certificate)
-    authority = Authority.load(settings.fleet.ca)
-    try:
-        authority.peer(identity.certificate)
-    except PeerError as fault:
-        raise CertificateError(
-            f"{settings.fleet.certificate}: {fault.reason}",
-            name="certificate.foreign",
-            hint=f"use files of one fleet; the authority is {settings.fleet.ca}",
-        ) from fault
-    if identity.role is not Role.DEVICE:
-        raise CertificateError(
-            f"{settings.fleet.certificate} is the certificate of a {identity.role}",
-            name="certificate.role",
-            hint="a device runs with the files of `fedring fleet add`",
-        )
-    return identity, authority
-
-
-def _broker(settings: DeviceSettings) -> Broker:
-    tls = None
-    if settings.broker.tls:
-        fleet = settings.fleet
-        tls = tls_context(fleet.ca, fleet.certificate, fleet.key, judge_dates=False)
-    return Broker(settings.broker.host, settings.broker.port, tls)
-
-
-async def _serve(
-    settings: DeviceSettings, identity: Identity, authority: Authority, store: DeviceStore
-) -> None:
+async def _serve(settings: DeviceSettings, credentials: Credentials, store: DeviceStore) -> None:
+    identity = credentials.identity
     topics = Topics(identity.fleet)
     away = json.dumps({"state": "offline", "number": identity.number}).encode()
     connection = Connection(
-        _broker(settings),
+        credentials.broker(settings.broker, judge_dates=False),
         identity.name,
         subscriptions=[topics.revoked, topics.round, topics.inbox_of(identity.name)],
         will=Will(topics.device_status(identity.name), away),
@@ -118,8 +89,7 @@ async def _serve(
     async with connection:
         agent = Agent(
             settings=settings,
-            identity=identity,
-            authority=authority,
+            credentials=credentials,
             store=store,
             topics=topics,
             connection=connection,
@@ -140,8 +110,7 @@ class Agent:
 
     Args:
         settings: the owner's.
-        identity: own key and certificate.
-        authority: the fleet's.
+        credentials: own identity, and the fleet authority.
         store: what survives a crash.
         topics: of the fleet.
         connection: to the broker, entered.
@@ -151,13 +120,12 @@ class Agent:
         self,
         *,
         settings: DeviceSettings,
-        identity: Identity,
-        authority: Authority,
+        credentials: Credentials,
         store: DeviceStore,
         topics: Topics,
         connection: Connection,
     ) -> None:
-        self._identity = identity
+        identity = self._identity = credentials.identity
         self._store = store
         self._topics = topics
         self._connection = connection
@@ -174,7 +142,7 @@ class Agent:
         self._reason = ""
         self._status: dict[str, Any] = {}
         self._since = _now()
-        self._member = _member(settings, identity, authority, store)
+        self._member = _member(settings, credentials, store)
 
     async def serve(self) -> None:
         """Take part until cancelled."""
@@ -312,14 +280,12 @@ class Agent:
         await self._connection.send(topic, json.dumps(self._status).encode(), retain=True)
 
 
-def _member(
-    settings: DeviceSettings, identity: Identity, authority: Authority, store: DeviceStore
-) -> Member:
+def _member(settings: DeviceSettings, credentials: Credentials, store: DeviceStore) -> Member:
     privacy, limits, now = settings.privacy, settings.limits, time.monotonic()
     kept = store.revocation()
     return Member(
-        identity=identity,
-        authority=authority,
+        identity=credentials.identity,
+        authority=credentials.authority,
         consent=Consent(
             threshold=privacy.threshold,
             suites=frozenset(SUITES) - privacy.forbidden_suites,
@@ -328,7 +294,7 @@ def _member(
             max_duration_s=limits.duration_s,
         ),
         joined=store.joined(),
-        revocation=authority.revocation(kept.raw) if kept else None,
+        revocation=credentials.authority.revocation(kept.raw) if kept else None,
         releases=store.release_budget(
             per_day=privacy.release_budget_per_day, cap=privacy.release_budget_per_day, now=now
         ),

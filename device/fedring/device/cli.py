@@ -26,9 +26,9 @@ def command() -> None:
 def run(config: Path) -> None:
     """Take part in rounds until Ctrl-C. The data stays here."""
     settings = DeviceSettings.load(config)
-    from fedring.device import agent  # noqa: PLC0415 - MQTT and ciphers only where used
+    from fedring.device.agent import run as run_agent  # noqa: PLC0415 - MQTT and ciphers only where used
 
-    agent.run(settings)
+    run_agent(settings)
 
 
 command.add_command(predict)

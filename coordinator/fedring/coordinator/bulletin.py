@@ -1,0 +1,108 @@
+"""What the coordinator shows to everybody: model, history, key, status, events.
+
+All of it is retained, but for events, and published again after every reconnect: a broker may have
+lost it. Readable JSON, except the model's chunks and the signed messages on `round` and `revoked`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import phe
+
+from fedring.coordinator.records import Outcome, Round, Version, now_text
+from fedring.coordinator.store import CoordinatorStore
+from fedring.shared.effects import Fact
+from fedring.shared.mqtt import Connection
+from fedring.shared.topics import Topics
+from fedring.shared.transfer import ModelShelf
+
+KEPT_MODELS = 3
+"""Models that the broker holds: the newest, and some for devices that are slow to fetch."""
+KEPT_HISTORY = 100
+"""Versions whose history topic stays."""
+
+
+class Bulletin:
+    """The coordinator's public topics.
+
+    Args:
+        topics: of the fleet.
+        connection: to the broker.
+        store: the model history.
+    """
+
+    def __init__(self, topics: Topics, connection: Connection, store: CoordinatorStore) -> None:
+        self._topics = topics
+        self._connection = connection
+        self._store = store
+        self._shelf = ModelShelf(topics, keep=KEPT_MODELS)
+        self._status: Mapping[str, Any] = {}
+
+    async def show_model(self, version: Version) -> None:
+        """Publish a version's chunks and its line in the history; done when the broker has them."""
+        for message in self._shelf.put(self._store.chunks(version)):
+            await self._connection.publish(message.topic, message.payload, retain=True)
+        await self.show_history(version)
+        if version.version >= KEPT_HISTORY:
+            gone = self._topics.history(version.version - KEPT_HISTORY)
+            await self._connection.publish(gone, b"", retain=True)
+
+    async def show_history(self, version: Version) -> None:
+        """Publish how a version came about."""
+        made_by = {(round_.epoch, round_.round): round_ for round_ in self._store.rounds(64)}
+        found = made_by.get((version.epoch, version.round))
+        line = history_line(version, found)
+        await self._retain(self._topics.history(version.version), line)
+
+    async def show_key(self, key: phe.PaillierPublicKey, epoch: int) -> None:
+        """Publish the Paillier key for watchers; devices take it from the signed announce."""
+        facts = {"epoch": epoch, "bits": key.n.bit_length(), "n": f"{key.n:x}"}
+        await self._retain(self._topics.key, facts)
+
+    async def show_revoked(self, raw: bytes) -> None:
+        """Publish the fleet authority's list."""
+        await self._connection.publish(self._topics.revoked, raw, retain=True)
+
+    async def show_round(self, raw: bytes) -> None:
+        """Publish a signed announce, or that no round is running."""
+        await self._connection.publish(self._topics.round, raw, retain=True)
+
+    async def show_status(self, status: Mapping[str, Any], *, anew: bool = False) -> None:
+        """Publish the coordinator's state when it has changed."""
+        if status == self._status and not anew:
+            return
+        self._status = status
+        await self._retain(self._topics.coordinator_status, {**status, "since": now_text()})
+
+    async def tell(self, event: str, facts: Mapping[str, Fact]) -> None:
+        """Publish that something happened; not retained."""
+        line = {"event": event, "time": now_text(), **facts}
+        await self._connection.send(self._topics.event, json.dumps(line).encode())
+
+    async def _retain(self, topic: str, facts: Mapping[str, Any]) -> None:
+        await self._connection.send(topic, json.dumps(facts).encode(), retain=True)
+
+
+def history_line(version: Version, made_by: Round | None) -> dict[str, Any]:
+    """A version's line for watchers.
+
+    Args:
+        version: the record.
+        made_by: the round that made it, if one did.
+    """
+    facts = version.facts()
+    wanted = ("version", "parent", "task", "epoch", "round", "contributors", "metrics", "created")
+    line = {key: facts[key] for key in wanted}
+    outcome = made_by.outcome if made_by is not None else None
+    if outcome is None or made_by is None or made_by.version != version.version:
+        outcome = Outcome(epoch=version.epoch, round=version.round)
+    return {
+        **line,
+        "rings": outcome.rings,
+        "void_rings": [{"ring": one.ring, "reason": one.reason} for one in outcome.void_rings],
+        "seconds": dict(outcome.seconds),
+        "traffic": dict(outcome.traffic),
+    }

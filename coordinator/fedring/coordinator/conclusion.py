@@ -1,0 +1,90 @@
+"""From the sums of a round's rings to the next version of the model.
+
+Pure functions, slow ones: some 0.2 s for the decryption. The service runs them in a thread, the
+simulator at once.
+
+Source: docs/protocol.md, section 4, step 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+from phe import PaillierPrivateKey
+
+from fedring.coordinator.announcing import Announcing
+from fedring.coordinator.rings import Void
+from fedring.coordinator.rounds import Ended
+from fedring.coordinator.strategies import Strategy, mean_update, normalise
+from fedring.coordinator.sums import open_rings
+from fedring.shared import networks
+from fedring.shared.contributions import read_sum
+from fedring.shared.models import Model
+from fedring.shared.samples import Dataset
+
+
+@frozen
+class Conclusion:
+    """What a round came to.
+
+    Attributes:
+        model: the next one; None when no ring holds.
+        contributors: device numbers in the sum.
+        voids: rings that gave nothing, those that failed a sum check among them.
+        metrics: of the incoming model over the fleet (`fleet_accuracy`, `fleet_loss`, `clipped`)
+            and, where the coordinator has its own data, of the new model (`accuracy`, `macro_f1`,
+            `loss`).
+    """
+
+    model: Model | None
+    contributors: tuple[int, ...]
+    voids: tuple[Void, ...]
+    metrics: Mapping[str, Any]
+
+
+def conclude(
+    announcing: Announcing,
+    ended: Ended,
+    *,
+    private_key: PaillierPrivateKey,
+    model: Model,
+    strategy: Strategy,
+    evaluation: Dataset | None,
+) -> Conclusion:
+    """Open the sums, step the model, evaluate it.
+
+    Args:
+        announcing: of the round.
+        ended: its rings.
+        private_key: belongs to the announced public key.
+        model: the announced one.
+        strategy: makes the next model from the mean update.
+        evaluation: the coordinator's own data, if it has any.
+    """
+    announce = announcing.announce.message
+    if not ended.sums:
+        return Conclusion(None, (), ended.voids, {})
+    opened = open_rings(announcing.suite, private_key, ended.sums)
+    members = {ring.label: len(ring.names) for ring in ended.sums}
+    bad = tuple(
+        Void(int(label), reason, members[label]) for label, reason in opened.bad_rings.items()
+    )
+    voids = (*ended.voids, *bad)
+    if not opened.names:
+        return Conclusion(None, (), voids, {})
+    total = read_sum(opened.total, len(opened.names), announce.bits)
+    update = mean_update(total.update, total.weight, announce.plan, announce.bits)
+    metrics: dict[str, Any] = {"clipped": total.clipped}
+    if announce.plan.task == "statistics":
+        following = normalise(model, update)
+    else:
+        following = strategy.step(model, update)
+        if total.evaluated and announce.plan.evaluation_samples:
+            asked = total.evaluated * announce.plan.evaluation_samples
+            metrics |= {"fleet_accuracy": total.correct / asked, "fleet_loss": total.loss}
+    if evaluation is not None:
+        found = networks.evaluate(following, evaluation.x, evaluation.y)
+        metrics |= {"accuracy": found.accuracy, "macro_f1": found.macro_f1, "loss": found.loss}
+    return Conclusion(following, opened.names, voids, metrics)

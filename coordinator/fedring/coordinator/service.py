@@ -1,0 +1,551 @@
+"""The coordinator beside the broker: the shell around `Round`.
+
+One loop takes what comes next (a message, a round opened, a deadline), gives it to the state
+machine, and carries its effects out in order. Between rounds it re-reads the store and the
+revocation list, so that `pause`, `rollback` and a new list are noticed without a restart.
+
+Source: docs/protocol.md, section 4; the order of what is durable and what leaves, section 5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+from attrs import asdict, define, frozen
+
+from fedring.coordinator.announcing import START_RATE, Announcing, lap_s, make_announce
+from fedring.coordinator.bulletin import Bulletin
+from fedring.coordinator.conclusion import Conclusion, conclude
+from fedring.coordinator.presence import Presence
+from fedring.coordinator.records import Outcome, Version, VoidRing
+from fedring.coordinator.rosters import Bench, Cohorts
+from fedring.coordinator.rounds import Announced, Dealt, Effects, Ended, Round
+from fedring.coordinator.settings import CoordinatorSettings
+from fedring.coordinator.standing import Standing, prepare
+from fedring.coordinator.store import CoordinatorStore
+from fedring.coordinator.strategies import STATISTICS_BITS, FedAvg, statistics_plan
+from fedring.shared import networks
+from fedring.shared.effects import Fact, Report, Send
+from fedring.shared.envelopes import open_envelope, sign
+from fedring.shared.errors import MessageError, PeerError, mistakes_alone
+from fedring.shared.identity import Identity
+from fedring.shared.logs import start_logging
+from fedring.shared.messages import (
+    COORDINATOR_NAME,
+    COORDINATOR_NUMBER,
+    ModelReference,
+    Plan,
+    Rest,
+    RingTerms,
+    tag,
+)
+from fedring.shared.models import Model
+from fedring.shared.mqtt import Connected, Connection, Disconnected, Event, Message, Will
+from fedring.shared.tasks import n_values
+from fedring.shared.topics import COORDINATOR, DeviceStatus, Inbox, Topics
+from fedring.shared.topics import Round as RoundTopic
+
+SETTLE_S = 1.0
+"""After a connect: time for retained status messages to come in before anything is announced."""
+IDLE_S = 1.0
+"""How often the store is looked at while no round is running."""
+LEAST_WAIT_S = 0.05
+MOST_BACK_OFF_S = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+@frozen
+class Concluded:
+    """A round has been opened and stored.
+
+    Attributes:
+        conclusion: what it came to.
+        version: the new version, or None when there is none.
+    """
+
+    conclusion: Conclusion
+    version: Version | None
+
+
+Happening: TypeAlias = Event | Concluded
+
+
+def run(settings: CoordinatorSettings) -> None:
+    """Run rounds until told to stop by SIGINT or SIGTERM.
+
+    Raises:
+        UserError: what the owner has to mend: files, broker, state.
+    """
+    start_logging()
+    with prepare(settings) as standing, mistakes_alone():
+        asyncio.run(_serve(settings, standing))
+
+
+async def _serve(settings: CoordinatorSettings, standing: Standing) -> None:
+    topics = Topics(standing.credentials.identity.fleet)
+    away = json.dumps({"state": "offline", "fleet": topics.fleet}).encode()
+    connection = Connection(
+        standing.credentials.broker(settings.broker, judge_dates=True),
+        COORDINATOR_NAME,
+        subscriptions=[
+            topics.round,
+            topics.inbox_of(COORDINATOR),
+            *topics.everywhere(DeviceStatus),
+        ],
+        will=Will(topics.coordinator_status, away),
+        fail_fast=True,
+        classify=topics.classify,
+        keepalive_s=settings.broker.keepalive_s,
+    )
+    async with connection:
+        coordinator = Coordinator(settings, standing, topics, connection)
+        serving = asyncio.create_task(coordinator.serve(), name="coordinator")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+        try:
+            with suppress(asyncio.CancelledError):
+                await serving
+        finally:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(
+                    connection.publish(topics.coordinator_status, away, retain=True), 2
+                )
+
+
+@define(eq=False)
+class _Running:
+    """A round under way."""
+
+    announcing: Announcing
+    round: Round
+    model: Model
+    version: Version
+    began: float
+    bytes_before: dict[str, int]
+    formed: float | None = None
+    ended: float | None = None
+    rings: int = 0
+    late_rings: int = 0
+
+
+class Coordinator:
+    """The coordinator on its connection.
+
+    Args:
+        settings: the owner's.
+        standing: identity, store, keys and data, loaded and checked.
+        topics: of the fleet.
+        connection: to the broker, entered.
+    """
+
+    def __init__(
+        self,
+        settings: CoordinatorSettings,
+        standing: Standing,
+        topics: Topics,
+        connection: Connection,
+    ) -> None:
+        self._settings = settings
+        self._standing = standing
+        self._topics = topics
+        self._connection = connection
+        self._store: CoordinatorStore = standing.store
+        self._identity: Identity = standing.credentials.identity
+        self._bulletin = Bulletin(topics, connection, standing.store)
+        self._presence = Presence()
+        self._happenings: asyncio.Queue[Happening] = asyncio.Queue(maxsize=64)
+        self._strategy = FedAvg()
+        self._running: _Running | None = None
+        self._last: Round | None = None
+        self._shown: Version | None = None
+        self._resting: tuple[int, int, int] | None = None
+        self._not_before = 0.0
+        self._voids_in_a_row = 0
+        self._rate = START_RATE
+        self._state = "waiting"
+        self._note = ""
+
+    async def serve(self) -> None:
+        """Run rounds until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            tasks.create_task(self._pump(), name="connection")
+            not_before = 0.0
+            while True:
+                happening = await self._next(not_before)
+                now = time.monotonic()
+                not_before = now + LEAST_WAIT_S
+                if happening is None:
+                    await self._tick(now)
+                else:
+                    await self._consider(happening, now)
+                if self._running is None and now >= self._not_before and self._connection.connected:
+                    await self._between_rounds(now)
+                await self._bulletin.show_status(
+                    self._status(), anew=isinstance(happening, Connected)
+                )
+
+    async def _pump(self) -> None:
+        async for event in self._connection.events():
+            await self._happenings.put(event)
+
+    async def _next(self, not_before: float) -> Happening | None:
+        running = self._running
+        deadline = running.round.deadline if running else time.monotonic() + IDLE_S
+        if deadline is None:
+            return await self._happenings.get()
+        wait_s = max(deadline, not_before) - time.monotonic()
+        try:
+            return await asyncio.wait_for(self._happenings.get(), max(0.0, wait_s))
+        except TimeoutError:
+            return None
+
+    async def _tick(self, now: float) -> None:
+        if self._running is not None:
+            effects = self._running.round.tick(now, self._connection.proven_alive)
+            await self._carry_out(effects, now)
+
+    async def _consider(self, happening: Happening, now: float) -> None:
+        match happening:
+            case Message(topic, payload):
+                await self._carry_out(self._received(topic, payload, now), now)
+            case Concluded():
+                await self._publish(happening, now)
+            case Connected():
+                _log.info("connected to the broker at %s", self._connection.broker)
+                self._not_before = max(self._not_before, now + SETTLE_S)
+                await self._show_everything(now)
+            case Disconnected(reason):
+                _log.warning("%s", reason)
+
+    def _received(self, topic: str, payload: bytes, now: float) -> Effects:
+        try:
+            match self._topics.parse(topic):
+                case Inbox(receiver, sender) if receiver == COORDINATOR:
+                    running = self._running.round if self._running else self._last
+                    return running.receive(sender, payload, now) if running else []
+                case DeviceStatus(name):
+                    return self._seen(name, payload, now)
+                case RoundTopic() if payload:
+                    self._check_own(payload)
+        except PeerError as fault:
+            _log.warning("ignored a message on %s: %s", topic, fault)
+        return []
+
+    def _seen(self, name: str, payload: bytes, now: float) -> Effects:
+        number = self._presence.saw(name, payload)
+        if number is None or self._running is None:
+            return []
+        online = number in self._presence.online
+        return self._running.round.present(number, name, online=online, now=now)
+
+    def _check_own(self, raw: bytes) -> None:
+        """The broker still retains an announce of ours: it must not be newer than our state."""
+        unverified = open_envelope(raw)
+        message = unverified.message
+        if message.sender != COORDINATOR_NUMBER:
+            raise MessageError(f"a message of device {message.sender} on the announce topic")
+        self._identity.peer.verify(message.kind, unverified.payload, unverified.signature)
+        self._store.check_announced(message.epoch, message.round)
+
+    # -- between rounds --------------------------------------------------------------------
+
+    async def _between_rounds(self, now: float) -> None:
+        if self._standing.refresh(self._settings):
+            await self._bulletin.show_revoked(self._standing.revocation_raw)
+        version = self._store.current_version()
+        if version is None:
+            raise RuntimeError("a coordinator without a model")
+        if self._shown is None or version.version != self._shown.version:
+            await self._bulletin.show_model(version)
+            self._shown = version
+        done = self._store.n_versions("train")
+        first = not self._store.devices.cohorts()
+        wanted = self._settings.ring.min_devices if first else 2
+        online = len(self._present())
+        if self._store.paused():
+            self._state, self._note = "paused", "`fedring coordinator resume` goes on"
+        elif done >= self._settings.training.rounds:
+            self._state, self._note = "finished", f"{done} training rounds are done"
+        elif online < wanted:
+            self._state, self._note = "waiting", f"{online} devices online, {wanted} wanted"
+        else:
+            await self._begin(version, now)
+            return
+        await self._rest(version)
+
+    async def _rest(self, version: Version) -> None:
+        """Say on the announce topic that no round is running, once for each new model."""
+        epoch, number = self._store.epoch(), self._store.last_round()
+        here = (epoch, number, version.version)
+        if number == 0 or self._resting == here:
+            return
+        self._resting = here
+        model = self._store.model(version)
+        rest = Rest(
+            **tag(self._identity.fleet, epoch, number, COORDINATOR_NUMBER),
+            model=_reference(version, model),
+            certificate=self._identity.certificate,
+        )
+        await self._bulletin.show_round(sign(rest, self._identity).raw)
+
+    def _present(self) -> dict[int, str]:
+        return {
+            number: name
+            for number, name in self._presence.online.items()
+            if number not in self._standing.revocation.revoked
+        }
+
+    async def _begin(self, version: Version, now: float) -> None:
+        """Take a round number, durably, and announce the round."""
+        epoch, number = await asyncio.to_thread(self._store.next_round)
+        model = self._store.model(version)
+        plan = self._plan(model)
+        announcing = make_announce(
+            identity=self._identity,
+            epoch=epoch,
+            round_number=number,
+            model=model,
+            version=version.version,
+            parent=version.parent,
+            plan=plan,
+            ring=self._terms(model, plan),
+            suite_name=self._settings.ring.suite,
+            bits=STATISTICS_BITS if plan.task == "statistics" else self._settings.training.bits,
+            public_key=self._standing.key.public_key,
+            revocation=self._standing.revocation.number,
+            random=os.urandom,
+        )
+        strikes, until = self._store.devices.bench()
+        round_ = Round(
+            announce=announcing.announce,
+            exchange_key=announcing.exchange_key,
+            identity=self._identity,
+            authority=self._standing.credentials.authority,
+            revoked=self._standing.revocation.revoked,
+            suite=announcing.suite,
+            cohorts=Cohorts(self._store.devices.cohorts()),
+            bench=Bench(strikes, until),
+            present=self._present(),
+        )
+        self._running = _Running(
+            announcing, round_, model, version, began=now, bytes_before=self._bytes()
+        )
+        self._last = None
+        self._resting = None
+        self._state, self._note = "announced", ""
+        self._store.devices.note(self._present())
+        await self._carry_out(round_.start(), now)
+
+    def _plan(self, model: Model) -> Plan:
+        training = self._settings.training
+        plan = Plan(
+            task="train",
+            epochs=training.epochs,
+            batch=training.batch,
+            rate=training.rate,
+            clip=training.clip,
+            value_range=training.value_range,
+            evaluation_samples=training.evaluation_samples,
+            max_samples=512,
+        )
+        if training.statistics and not networks.is_normalised(model):
+            return statistics_plan(plan)
+        return plan
+
+    def _terms(self, model: Model, plan: Plan) -> RingTerms:
+        ring = self._settings.ring
+        body_bytes = 4 * n_values(model, plan.task) + 4096
+        return RingTerms(
+            size=ring.size,
+            ready_s=ring.ready_s,
+            patience_s=ring.patience_s,
+            release_s=ring.release_s,
+            lap_s=lap_s(ring.size, body_bytes, self._rate),
+        )
+
+    # -- in a round ------------------------------------------------------------------------
+
+    async def _carry_out(self, effects: Effects, now: float) -> None:
+        running = self._running
+        for effect in effects:
+            match effect:
+                case Send(to, data):
+                    await self._connection.send(self._topics.inbox(to, COORDINATOR), data)
+                case Announced(data):
+                    await self._bulletin.show_round(data)
+                case Dealt(table):
+                    await asyncio.to_thread(self._store.devices.save_cohorts, table)
+                case Report(event, facts):
+                    await self._report(event, facts, now)
+                case Ended() if running is not None:
+                    running.ended = now
+                    self._state = "opening"
+                    work = self._conclude(running, effect)
+                    self._tasks.create_task(work, name="conclude")
+
+    async def _report(self, event: str, facts: Mapping[str, Fact], now: float) -> None:
+        running = self._running
+        if running is not None:
+            message = running.announcing.announce.message
+            facts = {"epoch": message.epoch, "round": message.round, **facts}
+            match event, facts:
+                case "ring formed", _:
+                    running.rings += 1
+                    running.formed = now
+                    self._state = "rings"
+                case "token round", {"contributors": int(members), "seconds": float(seconds)}:
+                    self._learn_rate(members, seconds)
+        _log.info("%s %s", event, " ".join(f"{k}={v}" for k, v in facts.items()))
+        await self._bulletin.tell(event, facts)
+
+    def _learn_rate(self, members: int, seconds: float) -> None:
+        """Half old, half new: bytes a second that a lap carried, each crossing the broker twice."""
+        if self._running is not None and seconds > 0:
+            carried = members * 2 * self._running.announcing.suite.body_bytes
+            self._rate = (self._rate + max(1_000.0, carried / seconds)) / 2
+
+    async def _conclude(self, running: _Running, ended: Ended) -> None:
+        concluded = await asyncio.to_thread(self._open_and_store, running, ended)
+        await self._happenings.put(concluded)
+
+    def _open_and_store(self, running: _Running, ended: Ended) -> Concluded:
+        """Open the sums and store model, history and outcome in one transaction."""
+        conclusion = conclude(
+            running.announcing,
+            ended,
+            private_key=self._standing.key,
+            model=running.model,
+            strategy=self._strategy,
+            evaluation=self._standing.evaluation,
+        )
+        bench = running.round.bench
+        self._store.devices.save_bench(bench.strikes, bench.until)
+        outcome = self._outcome(running, conclusion)
+        if conclusion.model is None:
+            self._store.commit_void(outcome)
+            return Concluded(conclusion, None)
+        version = self._store.commit_version(
+            conclusion.model,
+            outcome,
+            parent=running.version.version,
+            metrics=conclusion.metrics,
+            plan=asdict(running.announcing.announce.message.plan),
+        )
+        return Concluded(conclusion, version)
+
+    def _outcome(self, running: _Running, conclusion: Conclusion) -> Outcome:
+        now = time.monotonic()
+        formed = running.formed or running.ended or now
+        ended = running.ended or now
+        message = running.announcing.announce.message
+        reasons = [void.reason for void in conclusion.voids] or ["no ring could be formed"]
+        bytes_now = self._bytes()
+        return Outcome(
+            epoch=message.epoch,
+            round=message.round,
+            task="statistics" if message.plan.task == "statistics" else "train",
+            contributors=len(conclusion.contributors),
+            rings=running.rings,
+            late_rings=running.round.n_late_rings,
+            void_rings=tuple(
+                VoidRing(ring=void.ring, reason=void.reason, silent=void.silent)
+                for void in conclusion.voids
+            ),
+            seconds={
+                "ready": round(formed - running.began, 3),
+                "rings": round(ended - formed, 3),
+                "opening": round(now - ended, 3),
+                "total": round(now - running.began, 3),
+            },
+            traffic={
+                name: count - running.bytes_before.get(name, 0) for name, count in bytes_now.items()
+            },
+            reason="" if conclusion.model is not None else "; ".join(reasons),
+        )
+
+    def _bytes(self) -> dict[str, int]:
+        """Payload bytes of the coordinator so far, both ways, by topic class."""
+        traffic = self._connection.traffic
+        names = {*traffic.sent, *traffic.received}
+        return {name: traffic.sent[name].bytes + traffic.received[name].bytes for name in names}
+
+    async def _publish(self, concluded: Concluded, now: float) -> None:
+        running, self._running = self._running, None
+        if running is None:
+            return
+        self._last = running.round
+        message = running.announcing.announce.message
+        facts: dict[str, Fact] = {"epoch": message.epoch, "round": message.round}
+        version = concluded.version
+        if version is None:
+            self._voids_in_a_row += 1
+            wait_s = min(MOST_BACK_OFF_S, self._settings.ring.patience_s * self._voids_in_a_row)
+            self._not_before = now + wait_s
+            self._state, self._note = "waiting", f"round {message.round} was void"
+            reasons = [void.reason for void in concluded.conclusion.voids]
+            _log.warning("round %d was void: %s", message.round, "; ".join(reasons) or "no ring")
+            await self._bulletin.tell("round void", {**facts, "reasons": reasons})
+            return
+        self._voids_in_a_row = 0
+        self._shown = version
+        await self._bulletin.show_model(version)
+        contributors = len(concluded.conclusion.contributors)
+        facts |= {"version": version.version, "contributors": contributors}
+        numbers = {k: v for k, v in version.metrics.items() if isinstance(v, float)}
+        _log.info(
+            "round %d: version %d from %d contributors %s",
+            message.round,
+            version.version,
+            contributors,
+            " ".join(f"{name}={value:.4f}" for name, value in numbers.items()),
+        )
+        await self._bulletin.tell("model published", {**facts, **numbers})
+
+    async def _show_everything(self, now: float) -> None:
+        """A broker may have lost all it retained."""
+        await self._bulletin.show_revoked(self._standing.revocation_raw)
+        await self._bulletin.show_key(self._standing.key.public_key, self._store.epoch())
+        version = self._store.current_version()
+        if version is not None:
+            await self._bulletin.show_model(version)
+            self._shown = version
+        self._resting = None
+        if self._running is not None:
+            await self._carry_out(self._running.round.reconnected(now), now)
+
+    def _status(self) -> dict[str, Any]:
+        running = self._running
+        version = self._shown
+        task = running.announcing.announce.message.plan.task if running else ""
+        return {
+            "state": self._state,
+            "fleet": self._identity.fleet,
+            "epoch": self._store.epoch(),
+            "round": self._store.last_round(),
+            "task": task,
+            "version": version.version if version else None,
+            "rounds_done": self._store.n_versions("train"),
+            "rounds_planned": self._settings.training.rounds,
+            "devices": self._presence.by_state(),
+            "rings": {str(k): v for k, v in running.round.stages.items()} if running else {},
+            "note": self._note,
+        }
+
+
+def _reference(version: Version, model: Model) -> ModelReference:
+    return ModelReference(
+        version=version.version,
+        parent=version.parent,
+        digest=model.digest,
+        size=sum(len(chunk) for chunk in model.chunks()),
+    )
