@@ -1,5 +1,6 @@
 """Tests that need Mosquitto are not forgotten where it is missing: the report names them."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -33,10 +34,12 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:randomly"]))
 
 def test_the_report_names_what_did_not_run_and_the_remedy(tmp_path: Path) -> None:
     shutil.copy(Path(__file__).parents[1] / "conftest.py", tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "test_some.py").write_text(TESTS)
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_MOSQUITTO],
         cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"},
         capture_output=True,
         text=True,
         timeout=60,
