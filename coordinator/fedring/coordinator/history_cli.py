@@ -59,7 +59,7 @@ def models(config: Path, as_json: bool) -> None:
 @_config
 @_force("Overwrite FILE.")
 def export(version: int, file: Path, config: Path, force: bool) -> None:
-    """Write a VERSION of the model to FILE (npz).
+    """Write a VERSION to FILE, as npz.
 
     The file holds the arrays with the normalisation, and a note of how the model came about.
     """
@@ -72,7 +72,7 @@ def export(version: int, file: Path, config: Path, force: bool) -> None:
 @click.argument("version", type=int)
 @_config
 def rollback(version: int, config: Path) -> None:
-    """Go on from an older VERSION of the model.
+    """Go on from an older VERSION.
 
     It becomes the newest version; those between stay in the history. A round that is running gives
     nothing then.
@@ -85,7 +85,10 @@ def rollback(version: int, config: Path) -> None:
 @click.command(epilog="Example: fedring coordinator pause")
 @_config
 def pause(config: Path) -> None:
-    """Begin no further rounds until `resume`; a running one is finished."""
+    """Begin no rounds until `resume`.
+
+    A round that is running is finished.
+    """
     with _open(config) as store:
         store.set_paused(True)
     click.echo("paused: fedring coordinator resume goes on", err=True)
@@ -105,9 +108,9 @@ def resume(config: Path) -> None:
 @_config
 @_force("Overwrite FILE.")
 def backup(file: Path, config: Path, force: bool) -> None:
-    """Copy the state (models, rounds, Paillier key) to FILE (zip, private).
+    """Copy models, rounds and key to FILE.
 
-    FILE holds a secret key: keep it as safe as the coordinator.
+    FILE is a zip file and holds a secret key: keep it as safe as the coordinator.
     """
     done = back_up(_folder(config), file, force=force)
     click.echo(f"wrote {file}: up to round {done.round} of epoch {done.epoch}", err=True)

@@ -259,9 +259,7 @@ class CoordinatorStore:
     def has_arrays(self, version: Version) -> bool:
         """Whether a version's model is still kept."""
         return bool(
-            self.database.rows(
-                "SELECT 1 FROM chunk WHERE digest = ? AND position = 0", (version.digest.hex(),)
-            )
+            self.database.rows("SELECT 1 FROM model WHERE digest = ?", (version.digest.hex(),))
         )
 
     def model(self, version: Version) -> Model:
@@ -330,7 +328,7 @@ class CoordinatorStore:
                 note=note,
             )
             tables.settle(connection, outcome, version.version)
-            versions.drop_oldest(connection, model.digest, self._kept_model_bytes)
+            versions.drop_oldest(connection, self._kept_model_bytes)
             return version
 
     def commit_void(self, outcome: Outcome) -> None:

@@ -26,13 +26,19 @@ _SCHEMA = (
             version INTEGER PRIMARY KEY,
             record TEXT NOT NULL,
             link BLOB NOT NULL,
-            digest TEXT NOT NULL AS (json_extract(record, '$.digest')) STORED,
             task TEXT NOT NULL AS (json_extract(record, '$.task')) STORED
         ) STRICT
         """,
         """
+        CREATE TABLE model (
+            digest TEXT PRIMARY KEY,
+            size INTEGER NOT NULL,
+            last_version INTEGER NOT NULL
+        ) STRICT
+        """,
+        """
         CREATE TABLE chunk (
-            digest TEXT NOT NULL,
+            digest TEXT NOT NULL REFERENCES model ON DELETE CASCADE,
             position INTEGER NOT NULL,
             data BLOB NOT NULL,
             PRIMARY KEY (digest, position)
@@ -49,6 +55,9 @@ _SCHEMA = (
             PRIMARY KEY (epoch, round)
         ) STRICT
         """,
+        "CREATE INDEX version_by_task ON version (task)",
+        "CREATE INDEX model_by_age ON model (last_version)",
+        "CREATE INDEX open_round ON round (epoch) WHERE outcome IS NULL",
         """
         CREATE TABLE cohort (
             epoch INTEGER NOT NULL REFERENCES epoch,
@@ -89,13 +98,11 @@ def open_database(path: Path, *, create: bool) -> Database:
 
 def last_round(connection: sqlite3.Connection) -> tuple[int, int]:
     """The epoch and the last round announced in it; (0, 0) in a new store."""
-    row = connection.execute(
-        """
-        SELECT epoch.epoch, coalesce(max(round.round), 0) FROM epoch LEFT JOIN round USING (epoch)
-        WHERE epoch.epoch = (SELECT max(epoch) FROM epoch) GROUP BY epoch.epoch
-        """
+    (epoch,) = connection.execute("SELECT coalesce(max(epoch), 0) FROM epoch").fetchone()
+    (last,) = connection.execute(
+        "SELECT coalesce(max(round), 0) FROM round WHERE epoch = ?", (epoch,)
     ).fetchone()
-    return row or (0, 0)
+    return epoch, last
 
 
 def check_epoch(connection: sqlite3.Connection, epoch: int) -> None:

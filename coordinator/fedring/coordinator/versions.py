@@ -108,26 +108,40 @@ def append(
         (version.version, version.record(), version.link),
     )
     if model is not None:
-        connection.executemany(
-            "INSERT OR IGNORE INTO chunk (digest, position, data) VALUES (?, ?, ?)",
-            [(digest.hex(), position, data) for position, data in enumerate(model.chunks())],
-        )
+        _keep(connection, model)
+    connection.execute(
+        "UPDATE model SET last_version = ? WHERE digest = ?", (version.version, digest.hex())
+    )
     return version
 
 
-def drop_oldest(connection: sqlite3.Connection, keep: bytes, most_bytes: int) -> None:
-    """Drop arrays, those first whose last version is the oldest, until the rest fits."""
-    sizes = connection.execute(
-        """
-        SELECT chunk.digest, sum(length(data)) FROM chunk
-        JOIN (SELECT digest, max(version) AS last FROM version GROUP BY digest) AS used
-        ON used.digest = chunk.digest GROUP BY chunk.digest ORDER BY used.last
-        """
-    ).fetchall()
-    excess = sum(size for _, size in sizes) - most_bytes
-    for digest, size in sizes:
-        if excess <= 0:
-            return
-        if digest != keep.hex():
-            connection.execute("DELETE FROM chunk WHERE digest = ?", (digest,))
-            excess -= size
+def _keep(connection: sqlite3.Connection, model: Model) -> None:
+    digest, chunks = model.digest.hex(), model.chunks()
+    new = connection.execute(
+        "INSERT OR IGNORE INTO model (digest, size, last_version) VALUES (?, ?, 0)",
+        (digest, sum(map(len, chunks))),
+    )
+    if new.rowcount:
+        connection.executemany(
+            "INSERT INTO chunk (digest, position, data) VALUES (?, ?, ?)",
+            [(digest, position, data) for position, data in enumerate(chunks)],
+        )
+
+
+def drop_oldest(connection: sqlite3.Connection, most_bytes: int) -> None:
+    """Drop arrays, those first whose last version is the oldest, until the rest fits.
+
+    Those of the current version stay, whatever their size.
+    """
+    (kept,) = connection.execute("SELECT total(size) FROM model").fetchone()
+    oldest_first = connection.execute(
+        "SELECT digest, size FROM model "
+        "WHERE last_version < (SELECT max(version) FROM version) ORDER BY last_version"
+    )
+    dropped = []
+    for digest, size in oldest_first:
+        if kept <= most_bytes:
+            break
+        dropped.append((digest,))
+        kept -= size
+    connection.executemany("DELETE FROM model WHERE digest = ?", dropped)

@@ -325,8 +325,9 @@ def _unusable(path: Path, error: OSError) -> StateError:
 
 
 def _raise(error: sqlite3.DatabaseError, what: str) -> NoReturn:
-    name = getattr(error, "sqlite_errorname", "")
-    if name in {"", "SQLITE_ERROR"}:
+    # Names may be longer and tell more, such as SQLITE_BUSY_SNAPSHOT.
+    name: str = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
+    if name.startswith("SQLITE_ERROR"):
         raise error
     if name == "SQLITE_FULL":
         raise StateError(
@@ -334,13 +335,13 @@ def _raise(error: sqlite3.DatabaseError, what: str) -> NoReturn:
             name="state.disk-full",
             hint="make room on that disk, then start again",
         ) from error
-    if name in {"SQLITE_CORRUPT", "SQLITE_NOTADB"}:
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         raise StateError(
             f"the {what} is damaged: {error}",
             name="state.damaged",
             hint="move the file away; a coordinator then restores its newest backup",
         ) from error
-    if name in {"SQLITE_BUSY", "SQLITE_LOCKED"}:
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         raise StateError(
             f"another process kept the {what} busy for {BUSY_S:g} s", name="state.in-use"
         ) from error
