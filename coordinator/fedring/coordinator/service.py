@@ -57,6 +57,7 @@ SETTLE_S = 1.0
 """After a connect: time for retained status messages to come in before anything is announced."""
 IDLE_S = 1.0
 """How often the store is looked at while no round is running."""
+FAREWELL_S = 2.0
 LEAST_WAIT_S = 0.05
 MOST_BACK_OFF_S = 60.0
 
@@ -116,9 +117,8 @@ async def _serve(settings: CoordinatorSettings, standing: Standing) -> None:
                 await serving
         finally:
             with suppress(TimeoutError):
-                await asyncio.wait_for(
-                    connection.publish(topics.coordinator_status, away, retain=True), 2
-                )
+                async with asyncio.timeout(FAREWELL_S):
+                    await connection.publish(topics.coordinator_status, away, retain=True)
 
 
 @define(eq=False)
@@ -204,8 +204,10 @@ class Coordinator:
         if deadline is None:
             return await self._happenings.get()
         wait_s = max(deadline, not_before) - time.monotonic()
+        # Not `wait_for`: before Python 3.12 it can swallow the cancellation that ends us.
         try:
-            return await asyncio.wait_for(self._happenings.get(), max(0.0, wait_s))
+            async with asyncio.timeout(max(0.0, wait_s)):
+                return await self._happenings.get()
         except TimeoutError:
             return None
 

@@ -48,6 +48,7 @@ from fedring.shared.messages import Announce
 from fedring.shared.mqtt import Connected, Connection, Disconnected, Event, Message, Will
 from fedring.shared.topics import Inbox, ModelChunk, Revoked, Round, Topics
 
+FAREWELL_S = 2.0
 LEAST_WAIT_S = 0.05
 """Between two ticks: a deadline that cannot be acted on yet must not spin."""
 
@@ -166,9 +167,10 @@ class Agent:
         self._status |= {"state": "offline", "reason": self._reason, "since": _now()}
         topic = self._topics.device_status(self._identity.name)
         with suppress(TimeoutError):
-            await asyncio.wait_for(
-                self._connection.publish(topic, json.dumps(self._status).encode(), retain=True), 2
-            )
+            async with asyncio.timeout(FAREWELL_S):
+                await self._connection.publish(
+                    topic, json.dumps(self._status).encode(), retain=True
+                )
 
     async def _pump(self) -> None:
         async for event in self._connection.events():
@@ -188,8 +190,10 @@ class Agent:
         if deadline is None:
             return await self._happenings.get()
         wait_s = max(deadline, not_before) - time.monotonic()
+        # Not `wait_for`: before Python 3.12 it can swallow the cancellation that ends us.
         try:
-            return await asyncio.wait_for(self._happenings.get(), max(0.0, wait_s))
+            async with asyncio.timeout(max(0.0, wait_s)):
+                return await self._happenings.get()
         except TimeoutError:
             return None
 

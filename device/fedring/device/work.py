@@ -121,7 +121,8 @@ class Library:
             while not fetching.done.is_set():
                 await self._connection.subscribe(topic_filter)
                 try:
-                    await asyncio.wait_for(fetching.done.wait(), FETCH_AGAIN_S)
+                    async with asyncio.timeout(FETCH_AGAIN_S):
+                        await fetching.done.wait()
                 except TimeoutError:
                     self._connection.unsubscribe(topic_filter)
         finally:
