@@ -42,6 +42,7 @@ from fedring.shared.messages import (
     Release,
     Roster,
     Taken,
+    one_line,
     tag,
 )
 from fedring.shared.pairwise import RoundKey, unseal
@@ -283,7 +284,7 @@ class Ring:
             if list(self._whole.values()).count(message.sender) >= MAX_TOKENS_BY_SENDER:
                 raise ProtocolError("too many tokens from one member")
         except ProtocolError as fault:
-            refused = Refused(**self._tag(), about=hop.digest, reason=fault.reason)
+            refused = Refused(**self._tag(), about=hop.digest, reason=one_line(fault.reason))
             return [self._answer(message.sender, refused)]
         if len(self._arrivals) >= MAX_ARRIVALS:
             return [self._answer(message.sender, Busy(**self._tag(), about=hop.digest))]
@@ -300,7 +301,7 @@ class Ring:
         try:
             body = self._suite.decode_body(arrival.body())
         except BodyError as fault:
-            refused = Refused(**self._tag(), about=hop.digest, reason=fault.reason)
+            refused = Refused(**self._tag(), about=hop.digest, reason=one_line(fault.reason))
             return [self._answer(hop.message.sender, refused)]
         self._whole[hop.digest] = hop.message.sender
         names = hop.message.names

@@ -28,6 +28,7 @@ from fedring.shared.messages import (
     Announce,
     Ready,
     Refused,
+    one_line,
     tag,
 )
 from fedring.shared.pairwise import RoundKey
@@ -350,7 +351,7 @@ class Round:
         return [*effects, Ended(sums, voids)]
 
     def _refuse(self, joined: Joined, reason: str) -> Send:
-        refused = Refused(**self._tag(), about=joined.ready.digest, reason=reason[:200])
+        refused = Refused(**self._tag(), about=joined.ready.digest, reason=one_line(reason))
         return Send(joined.peer.name, sign(refused, self._identity).raw)
 
     def _tag(self) -> dict[str, Any]:

@@ -54,6 +54,7 @@ from fedring.shared.messages import (
     Rest,
     Roster,
     Taken,
+    one_line,
     tag,
 )
 from fedring.shared.numbers import IntVector
@@ -564,7 +565,7 @@ class Member:
         return [Abandon(held.announce.message.epoch, held.announce.message.round), *effects]
 
     def _say_no(self, held: _Round, about: bytes, reason: str) -> Effects:
-        refused = Refused(**self._tag(held), about=about, reason=reason[:200])
+        refused = Refused(**self._tag(held), about=about, reason=one_line(reason))
         return [
             Send(COORDINATOR_NAME, sign(refused, self._identity).raw),
             Report("refused", {**self._where(held), "reason": reason}),

@@ -37,6 +37,7 @@ from fedring.shared.messages import (
     Progress,
     Refused,
     Taken,
+    one_line,
     tag,
 )
 from fedring.shared.tokens import Arrival, Departure, check_hop
@@ -349,7 +350,7 @@ class Relay:
 
     def _refuse(self, about: bytes, to: int, reason: str) -> Effects:
         note = Report("token refused", {"from": self._name(to), "reason": reason})
-        return [self._say(Refused(**self._tag(), about=about, reason=reason), to), note]
+        return [self._say(Refused(**self._tag(), about=about, reason=one_line(reason)), to), note]
 
     def _say(self, message: Message, to: int) -> Send:
         return Send(self._name(to), sign(message, self.signer).raw)

@@ -164,7 +164,7 @@ def _one_line(fault: Exception) -> str:
     if isinstance(fault, KeyError):
         return f"field {fault} is missing"
     if isinstance(fault, cattrs.errors.ForbiddenExtraKeysError):
-        return f"unknown field {min(fault.extra_fields)!r:.40}"
+        return f"unknown field {min(map(repr, fault.extra_fields)):.40}"
     return str(fault.args[0])[:120] if fault.args else type(fault).__name__
 
 

@@ -60,6 +60,11 @@ def _each(inner: _Validator) -> _Validator:
     return check
 
 
+def _printable(_: object, attribute: Any, value: str) -> None:
+    if not value.isprintable():  # it ends up on terminals
+        raise ValueError(f"{attribute.name} is not one printable line")
+
+
 def _range(low: float, high: float) -> _Validator:
     return and_(ge(low), le(high))
 
@@ -93,6 +98,13 @@ class Message:
     epoch: int = _number(1)
     round: int = _number(1)
     sender: int = _number()
+
+
+def one_line(reason: str) -> str:
+    """Whatever went wrong, in the form of a reason: printable, one line, not empty, cut."""
+    words = " ".join(reason.split())
+    printable = "".join(one if one.isprintable() else "?" for one in words)
+    return printable[:MAX_REASON_CHARACTERS] or "no reason given"
 
 
 def tag(fleet: str, epoch: int, number: int, sender: int) -> dict[str, Any]:
@@ -351,7 +363,7 @@ class Refused(Message):
     kind: ClassVar[str] = "refused"
 
     about: bytes = _digest()
-    reason: str = field(validator=_length(1, MAX_REASON_CHARACTERS))
+    reason: str = field(validator=and_(_length(1, MAX_REASON_CHARACTERS), _printable))
 
 
 @frozen(kw_only=True)
