@@ -31,7 +31,12 @@ from fedring.coordinator.rounds import Announced, Dealt, Effects, Ended, Round
 from fedring.coordinator.settings import CoordinatorSettings
 from fedring.coordinator.standing import Standing, prepare
 from fedring.coordinator.store import CoordinatorStore
-from fedring.coordinator.strategies import STATISTICS_BITS, FedAvg, statistics_plan
+from fedring.coordinator.strategies import (
+    STATISTICS_BITS,
+    FedAvg,
+    doubtful_ranges,
+    statistics_plan,
+)
 from fedring.shared import networks
 from fedring.shared.effects import Fact, Report, Send
 from fedring.shared.envelopes import open_envelope, sign
@@ -512,6 +517,9 @@ class Coordinator:
             " ".join(f"{name}={value:.4f}" for name, value in numbers.items()),
         )
         await self._bulletin.tell("model published", {**facts, **numbers})
+        if version.task == "statistics" and concluded.conclusion.model is not None:
+            for feature, doubt in doubtful_ranges(concluded.conclusion.model).items():
+                _log.warning("feature %s %s: see `feature_ranges`", feature, doubt)
 
     async def _show_everything(self, now: float) -> None:
         """A broker may have lost all it retained."""

@@ -100,6 +100,14 @@ class Record:
     def complained(self, who: str, fault: PeerError) -> None:
         self.faults.append((who, fault))
 
+    def forget(self) -> None:
+        """Drop what was seen so far: for runs of many rounds."""
+        self.contributions.clear()
+        self.device_effects.clear()
+        self.coordinator_effects.clear()
+        self.faults.clear()
+        self.conclusions.clear()
+
 
 class SimulatedFleet:
     """Devices, coordinator and network, ready to run rounds.
@@ -140,7 +148,7 @@ class SimulatedFleet:
         self.terms = terms
         self.version = 0
         self.random = seeded.Random(seed ^ 0x5EED).randbytes  # noqa: S311
-        self._bits = bits
+        self.bits = bits
         self._parameters = parameters
         self._key = paillier_key(key_bits)
         issuer = Issuer.create("simulated")
@@ -207,7 +215,7 @@ class SimulatedFleet:
             plan=self.plan,
             ring=self.terms,
             suite_name="hybrid",
-            bits=self._bits,
+            bits=self.bits,
             public_key=self._key.public_key,
             revocation=1,
             random=self.random,
