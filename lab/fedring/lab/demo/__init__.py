@@ -1,0 +1,1 @@
+"""`fedring demo`: a whole fleet on this machine, as real processes, learning from real data."""

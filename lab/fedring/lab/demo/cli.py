@@ -1,0 +1,126 @@
+"""`fedring demo`: a whole fleet on this machine, as real processes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, NoReturn
+
+import click
+from rich.console import Console
+
+from fedring.lab.demo.curve import blocks
+from fedring.lab.demo.play import play
+from fedring.lab.demo.progress import Lines, Picture
+from fedring.lab.demo.report import Report
+from fedring.lab.demo.wishes import Wishes
+from fedring.shared.broker import Broker
+from fedring.shared.encryption import SUITES
+from fedring.shared.messages import MAX_ROSTER, MAX_UINT32
+
+PICTURE: Final = "learning-curve.png"
+
+_WIDTH: Final = 80
+
+
+@click.command(epilog="Example: fedring demo --devices 8 --rounds 5")
+@click.option("--devices", type=click.IntRange(2), default=24, help="One person's data each.")
+@click.option("--rounds", type=click.IntRange(1), default=20, help="Training rounds.")
+@click.option("--ring-size", type=click.IntRange(2, MAX_ROSTER), default=12, help="At most.")
+@click.option(
+    "--threshold",
+    type=click.IntRange(1, MAX_ROSTER - 1),
+    help="Sums need more contributors.  [default: 7, in fleets below 16 devices 3]",
+)
+@click.option("--suite", type=click.Choice(SUITES), default=SUITES[0], help="Encryption.")
+@click.option("--model", type=click.Choice(["mlp", "softmax"]), default="mlp", help="To train.")
+@click.option(
+    "--broker", "url", metavar="URL", help="Such as mqtt://localhost:1883.  [default: own one]"
+)
+@click.option("--seed", type=click.IntRange(0, MAX_UINT32), default=1, help="Of the learning.")
+@click.option(
+    "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="As JSON."
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="fedring-demo",
+    metavar="FOLDER",
+    help="For the picture.",
+)
+@click.option("--plain", is_flag=True, help="Lines instead of a live picture.")
+def command(
+    *,
+    devices: int,
+    rounds: int,
+    ring_size: int,
+    threshold: int | None,
+    suite: str,
+    model: str,
+    url: str | None,
+    seed: int,
+    report: Path | None,
+    output: Path,
+    plain: bool,
+) -> None:
+    """See a whole fleet learn on this machine.
+
+    A coordinator and one process for each device, over a real MQTT broker, with recordings of
+    people's movements. All is stopped and removed at the end, but for the picture.
+    """
+    wishes = Wishes(
+        devices=devices,
+        rounds=rounds,
+        ring_size=ring_size,
+        threshold=threshold,
+        suite=suite,
+        model=model,
+        seed=seed,
+    )
+    contradiction = wishes.contradiction()
+    if contradiction is not None:
+        option, reason = contradiction
+        raise click.BadParameter(reason, param_hint=f"--{option}")
+    broker = Broker.from_url(url) if url is not None else None
+    output.mkdir(parents=True, exist_ok=True)
+    console = Console(stderr=True)
+    show = Lines if plain or not console.is_terminal else Picture
+    with (
+        _told_to_stop(),
+        TemporaryDirectory(prefix="fedring-demo-", ignore_cleanup_errors=True) as folder,
+        show(console, rounds) as progress,
+    ):
+        result = play(wishes, broker, Path(folder), progress)
+    _hand_over(result, output / PICTURE, report)
+
+
+def _hand_over(result: Report, picture: Path, report: Path | None) -> None:
+    from fedring.lab.demo.picture import draw  # noqa: PLC0415 - matplotlib takes a second
+
+    shares = [share for _, share in result.curve("accuracy")]
+    click.echo(f"Accuracy after each round\n{blocks(shares, _WIDTH)}\n")
+    for line in result.summary():
+        click.echo(line)
+    draw(result, picture)
+    click.echo(f"Picture: {picture}")
+    if report is not None:
+        result.write(report)
+        click.echo(f"Report: {report}")
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[None]:
+    """Turn the signals that end a process at once into an end with everything put away."""
+
+    def leave(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
