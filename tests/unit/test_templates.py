@@ -15,7 +15,7 @@ TEMPLATES = [
     (coordinator.CoordinatorSettings, "fedring.coordinator", "coordinator.toml"),
     (device.DeviceSettings, "fedring.device", "device.toml"),
 ]
-NOT_SHOWN_AS_DEFAULT = {"revoked", "file", "seed", "source"}
+NOT_SHOWN_AS_DEFAULT = {"file", "seed", "source"}
 """Keys whose default is none, so that the template shows an example."""
 
 

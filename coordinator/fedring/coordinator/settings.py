@@ -7,6 +7,7 @@ those of the messages (docs/protocol.md, section 4).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,8 @@ from fedring.shared.messages import MAX_ROSTER, MAX_UINT32
 
 MAX_FEATURES = 4_096
 MAX_RANGE = 1e9
+MAX_NUMBERS = 16_000_000
+"""Of a model: the most that a device can be set to take part with."""
 
 
 @frozen(kw_only=True)
@@ -39,14 +42,14 @@ class Fleet:
         ca: certificate of the fleet authority, PEM.
         key: this coordinator's identity key, PEM, readable by its owner only.
         certificate: its certificate, PEM.
-        revoked: the fleet authority's newest revocation list; the round waits for devices to have
-            it. None where no list was made yet.
+        revoked: the fleet authority's newest revocation list, which also tells the epoch; looked
+            at between rounds, and told to all devices.
     """
 
     ca: Annotated[Path, path("the fleet authority's certificate")]
     key: Annotated[Path, path("the coordinator's key")]
     certificate: Annotated[Path, path("the coordinator's certificate")]
-    revoked: Annotated[Path | None, path("the revocation list")] = None
+    revoked: Annotated[Path, path("the fleet authority's revocation list")]
 
 
 @frozen(kw_only=True)
@@ -99,11 +102,28 @@ class Model:
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.kind == "mlp" and not self.hidden:
             yield "hidden", 'at least one layer, or `kind = "softmax"`'
+        if self.n_numbers > MAX_NUMBERS:
+            yield (
+                "hidden" if self.layers else "features",
+                f"a model of at most {MAX_NUMBERS:,} numbers, this one has {self.n_numbers:,}",
+            )
         if len(self.feature_ranges) not in {1, len(self.features)}:
             yield (
                 "feature_ranges",
                 f"one number, or one for each of the {len(self.features)} features",
             )
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Widths of the hidden layers that this kind of model has."""
+        return self.hidden if self.kind == "mlp" else ()
+
+    @property
+    def n_numbers(self) -> int:
+        """Numbers in the model: weights, biases, and the normalisation to come."""
+        widths = (len(self.features), *self.layers, len(self.classes))
+        n_weights = sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
+        return n_weights + 3 * len(self.features)
 
     @property
     def ranges(self) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ from attrs import define, field
 from phe import PaillierPrivateKey
 
 from fedring.coordinator.settings import CoordinatorSettings
+from fedring.coordinator.settings import Model as ModelSettings
 from fedring.coordinator.store import CoordinatorStore
 from fedring.coordinator.tables import key_file
 from fedring.shared import networks
@@ -19,6 +20,7 @@ from fedring.shared.encryption import generate_key
 from fedring.shared.encryption.keyfile import load_key, save_key
 from fedring.shared.errors import CertificateError, ConfigError, PeerError
 from fedring.shared.identity import Authority, RevocationList, Role
+from fedring.shared.models import Model
 from fedring.shared.samples import Dataset, read_samples
 
 
@@ -88,26 +90,28 @@ def prepare(settings: CoordinatorSettings) -> Iterator[Standing]:
         store.enter_epoch(revocation.epoch)
         key = _key(settings, revocation.epoch)
         if store.current_version() is None:
-            first = networks.initialise(
-                model.kind,
-                model.features,
-                model.classes,
-                hidden=model.hidden if model.kind == "mlp" else (),
-                seed=model.seed,
-                ranges=model.ranges,
-            )
-            store.commit_initial(first)
+            store.commit_initial(_first(model))
         yield Standing(credentials, store, revocation, raw, key, evaluation)
+
+
+def _first(model: ModelSettings) -> Model:
+    try:
+        return networks.initialise(
+            model.kind,
+            model.features,
+            model.classes,
+            hidden=model.layers,
+            seed=model.seed,
+            ranges=model.ranges,
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"the model described in [model] cannot be: {error}", name="config.bad-value"
+        ) from error
 
 
 def _read_list(settings: CoordinatorSettings) -> bytes:
     path = settings.fleet.revoked
-    if path is None:
-        raise ConfigError(
-            "the coordinator needs the fleet authority's revocation list",
-            name="config.missing-revocation-list",
-            hint='`fedring fleet init` wrote it: revoked = "revoked" under [fleet]',
-        )
     try:
         return path.read_bytes()
     except OSError as error:

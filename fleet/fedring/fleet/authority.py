@@ -320,13 +320,7 @@ def create_fleet(
                 ca,
             ),
             "revoked": revoked,
-            "coordinator.toml": settings(
-                "coordinator",
-                {
-                    'host = "localhost"': host,
-                    '#revoked = "revoked.list"': 'revoked = "revoked"',
-                },
-            ),
+            "coordinator.toml": settings("coordinator", {'host = "localhost"': host}),
         },
         "broker/": {
             **identity_files(

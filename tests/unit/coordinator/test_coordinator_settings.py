@@ -8,7 +8,7 @@ from fedring.coordinator.settings import CoordinatorSettings
 from fedring.shared.errors import ConfigError
 
 BASIS = """
-fleet = {ca = "ca.crt", key = "c.key", certificate = "c.crt"}
+fleet = {ca = "ca.crt", key = "c.key", certificate = "c.crt", revoked = "revoked"}
 broker = {host = "localhost"}
 state = {folder = "state"}
 [model]
@@ -43,6 +43,7 @@ def test_one_range_for_all_features_or_one_for_each(
         ("feature_ranges = [1, 2]", "one number, or one for each of the 3 features"),
         ("feature_ranges = [1, 2, -3]", "a number above 0 and up to 1e+09, or a list of them"),
         ('feature_ranges = "8"', "a number above 0"),
+        ("hidden = [8192, 8192]", "at most 16,000,000 numbers, this one has 67,166,219"),
         ("hidden = []", 'at least one layer, or `kind = "softmax"`'),
     ],
 )
@@ -59,5 +60,5 @@ def test_a_softmax_has_no_hidden_layers_to_ask_for(tmp_path: Path) -> None:
 def test_paths_start_in_the_folder_of_the_file(tmp_path: Path) -> None:
     settings = read(tmp_path, "")
     assert settings.fleet.ca == tmp_path / "ca.crt"
-    assert settings.fleet.revoked is None
+    assert settings.fleet.revoked == tmp_path / "revoked"
     assert settings.evaluation is None
