@@ -36,7 +36,7 @@ from fedring.device.member import (
 from fedring.device.settings import DeviceSettings
 from fedring.device.store import DeviceStore
 from fedring.device.trainers import NumpyTrainer
-from fedring.device.work import Failed, Library, Worked, Workshop
+from fedring.device.work import Failed, Kept, Library, Worked, Workshop
 from fedring.shared.credentials import Credentials
 from fedring.shared.effects import Report, Send
 from fedring.shared.encryption import SUITES
@@ -44,7 +44,7 @@ from fedring.shared.envelopes import Signed
 from fedring.shared.errors import PeerError, StateError, UserError, mistakes_alone
 from fedring.shared.identity import Role
 from fedring.shared.logs import start_logging
-from fedring.shared.messages import Announce
+from fedring.shared.messages import Announce, ModelReference
 from fedring.shared.mqtt import Connected, Connection, Disconnected, Event, Message, Will
 from fedring.shared.topics import Inbox, ModelChunk, Revoked, Round, Topics
 
@@ -54,7 +54,7 @@ LEAST_WAIT_S = 0.05
 
 _log = logging.getLogger(__name__)
 
-Happening: TypeAlias = Event | Worked | Failed
+Happening: TypeAlias = Event | Worked | Failed | Kept
 
 
 def run(settings: DeviceSettings) -> None:
@@ -140,6 +140,7 @@ class Agent:
             seed=settings.training.seed,
         )
         self._working: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._reason = ""
         self._status: dict[str, Any] = {}
         self._since = _now()
@@ -184,6 +185,14 @@ class Agent:
             raise
         await self._happenings.put(outcome)
 
+    async def _keep(self, epoch: int, model: ModelReference) -> None:
+        try:
+            await self._library.fetch(epoch, model)
+        except PeerError as fault:
+            _log.warning("version %d of the model cannot be kept: %s", model.version, fault)
+        else:
+            await self._happenings.put(Kept(model.version))
+
     async def _next(self, not_before: float) -> Happening | None:
         """What comes next, or None when the state machine's deadline is there."""
         deadline = self._member.deadline
@@ -205,6 +214,8 @@ class Agent:
                 return self._member.worked(announce, contribution, mask, suite, now)
             case Failed(announce, reason):
                 return self._member.failed(announce, reason)
+            case Kept(version):
+                _log.info("keeps version %d of the model", version)
             case Connected():
                 _log.info("connected to the broker at %s", self._connection.broker)
                 return self._member.reconnected(now)
@@ -241,10 +252,13 @@ class Agent:
                         await self._carry_out(self._member.abandon(str(fault)))
                         return
                 case Work(announce, evaluate):
+                    self._stop_keeping()
                     work = self._work(announce, evaluate=evaluate)
                     self._working = self._tasks.create_task(work, name="work")
                 case Keep(epoch, model):
-                    self._tasks.create_task(self._library.fetch(epoch, model), name="keep model")
+                    self._stop_keeping()
+                    keep = self._keep(epoch, model)
+                    self._keeping = self._tasks.create_task(keep, name="keep model")
                 case Abandon():
                     if self._working is not None:
                         self._working.cancel()
@@ -252,6 +266,12 @@ class Agent:
                 case Report(event, facts):
                     self._reason = str(facts.get("reason", ""))
                     _log.info("%s %s", event, " ".join(f"{k}={v}" for k, v in facts.items()))
+
+    def _stop_keeping(self) -> None:
+        """A newer model is there: the broker may not have that one any more."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            self._keeping = None
 
     def _persist(self, record: Joined | Spent | Listed) -> None:
         match record:

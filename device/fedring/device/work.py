@@ -61,6 +61,13 @@ class Failed:
     reason: str
 
 
+@frozen
+class Kept:
+    """The newest model is in the file for other programs."""
+
+    version: int
+
+
 @define
 class _Fetching:
     fetch: ModelFetch
@@ -89,6 +96,7 @@ class Library:
         self._fleet = fleet
         self._fetching: dict[bytes, _Fetching] = {}
         self._model: Model | None = None
+        self._alone = asyncio.Lock()
 
     def receive(self, digest: bytes, index: int, data: bytes) -> None:
         """A chunk of some model came in."""
@@ -107,12 +115,14 @@ class Library:
 
     async def fetch(self, epoch: int, reference: ModelReference) -> Model:
         """The announced model, verified by its digest; kept as the newest when it is."""
-        if self._model is None or self._model.digest != reference.digest:
-            chunks = await self._chunks(reference.digest)
-            self._model = await asyncio.to_thread(Model.from_chunks, chunks)
-            networks.check(self._model)
-        await self._keep(self._model, epoch, reference)
-        return self._model
+        async with self._alone:  # one that is cancelled has cleared up before the next begins
+            if self._model is None or self._model.digest != reference.digest:
+                chunks = await self._chunks(reference.digest)
+                model = await asyncio.to_thread(Model.from_chunks, chunks)
+                networks.check(model)
+                self._model = model
+            await self._keep(self._model, epoch, reference)
+            return self._model
 
     async def _chunks(self, digest: bytes) -> tuple[bytes, ...]:
         fetching = self._fetching[digest] = _Fetching(ModelFetch(digest))
