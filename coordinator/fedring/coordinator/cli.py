@@ -24,7 +24,10 @@ def command() -> None:
     help="The coordinator's settings.",
 )
 def run(config: Path) -> None:
-    """Run rounds until all are done, or Ctrl-C."""
+    """Run rounds until Ctrl-C.
+
+    After the last one it stays, for boards that come later and for `rollback`.
+    """
     settings = CoordinatorSettings.load(config)
     from fedring.coordinator.service import run as run_service  # noqa: PLC0415 - MQTT and ciphers only where used
 

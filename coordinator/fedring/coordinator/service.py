@@ -275,6 +275,7 @@ class Coordinator:
         if self._shown is None or version.version != self._shown.version:
             await self._bulletin.show_model(version)
             self._shown = version
+        before = self._note
         done = self._store.n_versions("train")
         first = not self._store.devices.cohorts()
         wanted = self._settings.ring.min_devices if first else 2
@@ -288,6 +289,8 @@ class Coordinator:
         else:
             await self._begin(version, now)
             return
+        if self._note != before:
+            _log.info("%s: %s", self._state, self._note)
         await self._rest(version)
 
     async def _rest(self, version: Version) -> None:
