@@ -1,0 +1,116 @@
+"""From the sums of rings to the next model: through simulated rings, opened for real."""
+
+import numpy as np
+import pytest
+from attrs import evolve
+
+from fedring.coordinator.announcing import Announcing, lap_s
+from fedring.coordinator.conclusion import conclude
+from fedring.coordinator.rounds import Ended
+from fedring.coordinator.strategies import FedAvg
+from fedring.lab.simulate.fleet import QUICK, TRAIN, SimulatedFleet, paillier_key
+from fedring.shared.contributions import contribution
+from fedring.shared.envelopes import Signed
+from fedring.shared.messages import Announce
+from fedring.shared.models import Model
+from fedring.shared.networks import initialise
+from fedring.shared.numbers import IntVector, largest_value
+from fedring.shared.samples import Dataset
+
+MODEL = initialise("softmax", ["x", "y"], ["a", "b"], seed=1)
+UNIT = TRAIN.value_range / largest_value(16)
+
+
+def contribute(name: str, _announce: Signed[Announce], evaluate: bool) -> IntVector:
+    number = int(name[1:])
+    update = np.full(MODEL.n_weights, 100 * number, np.int32)
+    return contribution(update, evaluated=evaluate, correct=number, loss=0.5)
+
+
+class Finished:
+    """A round of two rings of three, just before it is opened."""
+
+    def __init__(self, model: Model = MODEL) -> None:
+        self.fleet = SimulatedFleet([1] * 6, model, contribute, terms=evolve(QUICK, size=3))
+        self.announcing: Announcing
+        self.ended: Ended
+        self.fleet.coordinator._ended = self._keep
+        self.fleet.coordinator.begin_round()
+        assert self.fleet.network.run(lambda: hasattr(self, "ended"), 600)
+
+    def _keep(self, announcing: Announcing, ended: Ended) -> None:
+        self.announcing, self.ended = announcing, ended
+
+
+@pytest.fixture(scope="module")
+def finished() -> Finished:
+    return Finished()
+
+
+def test_the_next_model_is_the_old_one_plus_the_mean_update(finished: Finished) -> None:
+    conclusion = conclude(
+        finished.announcing,
+        finished.ended,
+        private_key=paillier_key(256),
+        model=MODEL,
+        strategy=FedAvg(),
+        evaluation=None,
+    )
+    assert sorted(conclusion.contributors) == [1, 2, 3, 4, 5, 6]
+    assert conclusion.model is not None
+    step = conclusion.model.weights() - MODEL.weights()
+    np.testing.assert_allclose(step, 350 * UNIT, rtol=1e-4)
+    asked = 6 * TRAIN.evaluation_samples
+    assert conclusion.metrics["fleet_accuracy"] == pytest.approx(21 / asked)
+    assert conclusion.metrics["clipped"] == 0
+    assert "accuracy" not in conclusion.metrics
+
+
+def test_own_data_evaluate_the_new_model(finished: Finished) -> None:
+    own = Dataset(
+        np.zeros((4, 2), np.float32), np.zeros(4, np.int64), MODEL.features, MODEL.classes
+    )
+    conclusion = conclude(
+        finished.announcing,
+        finished.ended,
+        private_key=paillier_key(256),
+        model=MODEL,
+        strategy=FedAvg(),
+        evaluation=own,
+    )
+    assert 0 <= conclusion.metrics["accuracy"] <= 1
+    assert conclusion.metrics["loss"] > 0
+
+
+def test_a_ring_whose_sum_is_wrong_is_left_out_and_named(finished: Finished) -> None:
+    bad, good = finished.ended.sums
+    damaged = evolve(bad, body=bad.body + np.uint64(1 << 11))
+    conclusion = conclude(
+        finished.announcing,
+        Ended((damaged, good), ()),
+        private_key=paillier_key(256),
+        model=MODEL,
+        strategy=FedAvg(),
+        evaluation=None,
+    )
+    assert conclusion.contributors == good.names
+    assert [void.ring for void in conclusion.voids] == [int(bad.label)]
+    assert conclusion.voids[0].members == 3
+
+
+def test_no_ring_gives_no_model(finished: Finished) -> None:
+    conclusion = conclude(
+        finished.announcing,
+        Ended((), ()),
+        private_key=paillier_key(256),
+        model=MODEL,
+        strategy=FedAvg(),
+        evaluation=None,
+    )
+    assert conclusion.model is None
+    assert conclusion.contributors == ()
+
+
+def test_a_lap_has_time_for_every_byte_twice_a_hop() -> None:
+    assert lap_s(16, 0, 1e5) == 30
+    assert lap_s(10, 500_000, 1e5) == 30 + 100
