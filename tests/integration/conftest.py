@@ -32,8 +32,8 @@ def shipped_mosquitto(mosquitto: Path) -> Iterator[Callable[..., tuple[Child, in
 
     start(machine, fleet/broker) makes the folder `machine` what / is on the broker's machine, with
     the certificates where they belong, and gives process and port; a second time it starts anew on
-    what is there. Only the port comes from an include. `change` may spoil a shipped file first:
-    called with its name and text, it gives the text to use.
+    what is there. Only the port comes from an include, a free one unless it is given. `change` may
+    spoil a shipped file first: called with its name and text, it gives the text to use.
     """
     with ExitStack() as running:
 
@@ -41,6 +41,7 @@ def shipped_mosquitto(mosquitto: Path) -> Iterator[Callable[..., tuple[Child, in
             machine: Path,
             certificates: Path,
             change: Callable[[str, str], str] = lambda _, text: text,
+            port: int | None = None,
         ) -> tuple[Child, int]:
             settings = machine / "etc" / "mosquitto"
             if not machine.exists():
@@ -49,8 +50,7 @@ def shipped_mosquitto(mosquitto: Path) -> Iterator[Callable[..., tuple[Child, in
                 for name in ("mosquitto.conf", "acl"):
                     text = change(name, (BROKER_CONFIG / name).read_text())
                     (settings / name).write_text(text)
-            with socket.create_server(("127.0.0.1", 0)) as listener:
-                port: int = listener.getsockname()[1]
+            port = port or free_port()
             # As root it would change its user: it could not read the files of this test, and the
             # kernel would forget that it ends with us.
             user = "user root\n" if os.geteuid() == 0 else ""
@@ -69,6 +69,13 @@ def shipped_mosquitto(mosquitto: Path) -> Iterator[Callable[..., tuple[Child, in
         yield start
 
 
+def free_port() -> int:
+    """A port of loopback that nobody uses at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
 def await_port(child: Child, port: int) -> None:
     """Wait until a broker listens."""
     deadline = time.monotonic() + 15
@@ -81,3 +88,9 @@ def await_port(child: Child, port: int) -> None:
         else:
             return
     raise AssertionError(child.last_words())
+
+
+@pytest.fixture(scope="session")
+def unused_port() -> Callable[[], int]:
+    """Gives ports of loopback that nobody uses."""
+    return free_port
