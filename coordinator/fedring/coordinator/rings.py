@@ -46,7 +46,7 @@ from fedring.shared.messages import (
     tag,
 )
 from fedring.shared.pairwise import RoundKey, unseal
-from fedring.shared.tokens import Arrival, check_hop
+from fedring.shared.tokens import Arrival, Arrivals, check_hop
 
 Effects: TypeAlias = list[Send | Report]
 
@@ -125,7 +125,7 @@ class Ring:
         self.stage = Stage.LAP
         self._lap: Signed[Lap] | None = None
         self._lap_taken = False
-        self._arrivals: dict[bytes, Arrival] = {}
+        self._arrivals = Arrivals(MAX_ARRIVALS, self._terms.patience_s)
         self._whole: dict[bytes, int] = {}
         self._best: tuple[tuple[int, ...], Body] | None = None
         self._choose_at: float | None = None
@@ -153,7 +153,8 @@ class Ring:
             times.append(self._first_by)
         if self._choose_at is not None:
             times.append(self._choose_at)
-        times += [a.heard_at + self._terms.patience_s for a in self._arrivals.values()]
+        if self._arrivals.deadline is not None:
+            times.append(self._arrivals.deadline)
         return min(times)
 
     def start(self, now: float) -> Effects:
@@ -216,9 +217,7 @@ class Ring:
             now: the clock.
             alive_at: when our own connection was last proven alive; silence counts only then.
         """
-        for digest, arrival in list(self._arrivals.items()):
-            if now - arrival.heard_at >= self._terms.patience_s:
-                del self._arrivals[digest]
+        self._arrivals.drop_neglected(now)
         if self.stage is Stage.ENDED:
             return []
         if self._choose_at is not None and now >= self._choose_at:
@@ -286,9 +285,8 @@ class Ring:
         except ProtocolError as fault:
             refused = Refused(**self._tag(), about=hop.digest, reason=one_line(fault.reason))
             return [self._answer(message.sender, refused)]
-        if len(self._arrivals) >= MAX_ARRIVALS:
+        if (arrival := self._arrivals.open(hop, now)) is None:
             return [self._answer(message.sender, Busy(**self._tag(), about=hop.digest))]
-        arrival = self._arrivals[hop.digest] = Arrival(hop, now)
         self._lap_taken = True
         return [self._progress(arrival)]
 
@@ -297,7 +295,7 @@ class Ring:
         if not arrival.whole:
             return [self._progress(arrival)] if worth_telling else []
         hop = arrival.hop
-        del self._arrivals[hop.digest]
+        self._arrivals.close(hop.digest)
         try:
             body = self._suite.decode_body(arrival.body())
         except BodyError as fault:

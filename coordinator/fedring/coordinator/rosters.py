@@ -67,18 +67,29 @@ def choose(candidates: Sequence[Joined]) -> Choice:
     """Form the largest ring in which every member's own threshold can be met.
 
     Whoever wants more company than the ring can offer is left out, the most demanding first. At
-    most 64 fit; the lowest numbers go first.
+    most 64 fit; the lowest numbers go first. Of two with one round key or one name the later is
+    left out: it may have copied, the earlier cannot.
+
+    Args:
+        candidates: in the order in which they came; distinct numbers.
     """
-    members = sorted(candidates, key=lambda joined: joined.number)
-    turned_away = {
+    members: list[Joined] = []
+    turned_away: dict[int, str] = {}
+    keys: set[bytes] = set()
+    names: set[str] = set()
+    for joined in candidates:
+        key = joined.ready.message.round_key
+        if key in keys or joined.peer.name in names:
+            turned_away[joined.number] = "its round key or name is another device's"
+            continue
+        keys.add(key)
+        names.add(joined.peer.name)
+        members.append(joined)
+    members.sort(key=lambda joined: joined.number)
+    turned_away |= {
         joined.number: f"ring is full at {MAX_ROSTER}" for joined in members[MAX_ROSTER:]
     }
     members = members[:MAX_ROSTER]
-    keys = Counter(joined.ready.message.round_key for joined in members)
-    for joined in list(members):
-        if keys[joined.ready.message.round_key] > 1:
-            members.remove(joined)
-            turned_away[joined.number] = "its round key is another device's as well"
     while members:
         demanding = max(members, key=lambda joined: joined.ready.message.threshold)
         if demanding.ready.message.threshold < len(members):

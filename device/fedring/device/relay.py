@@ -14,6 +14,7 @@ Source: docs/protocol.md, section 4, step 4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -40,7 +41,7 @@ from fedring.shared.messages import (
     one_line,
     tag,
 )
-from fedring.shared.tokens import Arrival, Departure, check_hop
+from fedring.shared.tokens import Arrival, Arrivals, Departure, check_hop
 
 Effects: TypeAlias = list[Send | Report]
 
@@ -50,6 +51,8 @@ MAX_ARRIVALS = 2
 """Half-received tokens kept at a time: a bound on memory, whatever others send."""
 REPEAT_S = 1.0
 """How often a header is repeated to a receiver without news."""
+STALLED_REPEATS = 2
+"""Repeats without an advance after which chunks count as lost and go out again."""
 
 
 @define
@@ -63,6 +66,7 @@ class _Holding:
         targets: who was tried, in order; the last is being waited for.
         taken: a target has said so; now its `passed` is awaited.
         heard_at: last news from the present target.
+        advanced_at: when the present target last had more of it than before.
         sent_at: when the header last left.
         busy_since: since when the present target has had no room.
     """
@@ -73,6 +77,7 @@ class _Holding:
     targets: list[int]
     heard_at: float
     sent_at: float
+    advanced_at: float
     taken: bool = False
     busy_since: float | None = None
 
@@ -102,9 +107,12 @@ class Relay:
     added: bool = False
     _lap: Signed[Lap] | None = None
     _additions: int = 0
-    _arrivals: dict[bytes, Arrival] = field(factory=dict, repr=False)
+    _arrivals: Arrivals = field(init=False, repr=False)
     _holdings: list[_Holding] = field(factory=list, repr=False)
     _gone: set[bytes] = field(factory=set, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._arrivals = Arrivals(MAX_ARRIVALS, self.patience_s)
 
     @property
     def repeat_s(self) -> float:
@@ -114,7 +122,8 @@ class Relay:
     def deadline(self) -> float | None:
         """When `tick` has something to do, if nothing comes before."""
         times = [max(h.sent_at, h.heard_at) + self.repeat_s for h in self._holdings]
-        times += [a.heard_at + self.patience_s for a in self._arrivals.values()]
+        if self._arrivals.deadline is not None:
+            times.append(self._arrivals.deadline)
         return min(times, default=None)
 
     def lap(self, lap: Signed[Lap], now: float) -> Effects:
@@ -140,9 +149,8 @@ class Relay:
         if self._additions >= MAX_ADDITIONS:
             reason = f"already added itself to {MAX_ADDITIONS} tokens of this lap"
             return self._refuse(hop.digest, message.sender, reason)
-        if len(self._arrivals) >= MAX_ARRIVALS:
+        if (arrival := self._arrivals.open(hop, now)) is None:
             return [self._say(Busy(**self._tag(), about=hop.digest), message.sender)]
-        arrival = self._arrivals[hop.digest] = Arrival(hop, now)
         return [self._progress(arrival)]
 
     def awaits(self, hop_digest: bytes, sender: int) -> bool:
@@ -156,9 +164,9 @@ class Relay:
         Raises:
             ProtocolError: a piece that its hop cannot have.
         """
-        if not self.awaits(chunk.message.hop, chunk.message.sender):
+        arrival = self._arrivals.get(chunk.message.hop)
+        if arrival is None or arrival.hop.message.sender != chunk.message.sender:
             return []
-        arrival = self._arrivals[chunk.message.hop]
         worth_telling = arrival.add(chunk.message, now)
         if arrival.whole:
             return self._take(arrival, now)
@@ -181,7 +189,11 @@ class Relay:
             case Progress(chunks=chunks) if present and not holding.taken:
                 holding.heard_at = now
                 holding.busy_since = None
-                return self._to(holding, holding.departure.progressed(chunks))
+                advanced = chunks > holding.departure.acknowledged
+                stalled = now >= holding.advanced_at + STALLED_REPEATS * self.repeat_s
+                if advanced or stalled:
+                    holding.advanced_at = now
+                return self._to(holding, holding.departure.progressed(chunks, stalled=stalled))
             case Busy() if present:
                 holding.heard_at = now
                 holding.busy_since = now if holding.busy_since is None else holding.busy_since
@@ -200,17 +212,15 @@ class Relay:
                 it is us who cannot be heard.
         """
         effects: Effects = []
-        for digest, arrival in list(self._arrivals.items()):
-            if now - arrival.heard_at >= self.patience_s:
-                del self._arrivals[digest]
+        self._arrivals.drop_neglected(now)
         for holding in list(self._holdings):
-            silent = now - holding.heard_at >= self.patience_s and alive_at > holding.sent_at
-            busy = holding.busy_since is not None and now - holding.busy_since >= self.patience_s
+            silent = now >= holding.heard_at + self.patience_s and alive_at > holding.sent_at
+            busy = holding.busy_since is not None and now >= holding.busy_since + self.patience_s
             if (silent or busy) and holding.targets[-1] != COORDINATOR_NUMBER:
                 effects += self._go_round(holding, now)
-            elif now - max(holding.sent_at, holding.heard_at) >= self.repeat_s:
+            elif now >= max(holding.sent_at, holding.heard_at) + self.repeat_s:
                 holding.sent_at = now
-                effects += self._to(holding, [holding.departure.repeat()])
+                effects += self._to(holding, [holding.departure.hop.raw])
         return effects
 
     def reconnected(self, now: float) -> Effects:
@@ -218,7 +228,8 @@ class Relay:
         effects: Effects = []
         for holding in self._holdings:
             holding.heard_at = holding.sent_at = now
-            effects += self._to(holding, [holding.departure.repeat()])
+            holding.advanced_at = -math.inf  # what was under way may be lost: go by the answer
+            effects += self._to(holding, [holding.departure.hop.raw])
         return effects
 
     def _present_lap(self) -> Signed[Lap]:
@@ -268,7 +279,7 @@ class Relay:
 
     def _take(self, arrival: Arrival, now: float) -> Effects:
         hop = arrival.hop
-        del self._arrivals[hop.digest]
+        self._arrivals.close(hop.digest)
         try:
             total = self.suite.decode_body(arrival.body())
         except BodyError as fault:
@@ -289,7 +300,7 @@ class Relay:
             **self._tag(), lap=self._present_lap().raw, names=names, size=self.suite.body_bytes
         )
         departure = Departure(sign(header, self.signer), self.suite.encode_body(total), self.signer)
-        holding = _Holding(about, source, departure, [self._after(self.me)], now, now)
+        holding = _Holding(about, source, departure, [self._after(self.me)], now, now, now)
         self._holdings.append(holding)
         return [self._answer(about, source), *self._to(holding, departure.begin())]
 
@@ -307,7 +318,7 @@ class Relay:
         holding.targets.append(target)
         holding.taken = False
         holding.busy_since = None
-        holding.heard_at = holding.sent_at = now
+        holding.heard_at = holding.sent_at = holding.advanced_at = now
         note = Report(
             "went round", {"member": passed_over, "next": target, "names": len(holding.targets)}
         )

@@ -15,7 +15,7 @@ from attrs import field, frozen
 from fedring.shared.envelopes import Signed, open_envelope
 from fedring.shared.errors import MessageError, ProtocolError
 from fedring.shared.identity import Authority, Peer, Role
-from fedring.shared.messages import Announce, Ready, Roster
+from fedring.shared.messages import MAX_READY_BYTES, Announce, Ready, Roster
 from fedring.shared.pairwise import check_public_key
 
 
@@ -70,6 +70,8 @@ def read_ready(
         IdentityError: its certificate or signature does not hold.
         ProtocolError: revoked, another announce, a round key that no honest device makes.
     """
+    if len(raw) > MAX_READY_BYTES:
+        raise MessageError(f"a ready of {len(raw)} bytes, more than {MAX_READY_BYTES}")
     unverified = open_envelope(raw)
     message = unverified.message
     if not isinstance(message, Ready):
@@ -113,13 +115,17 @@ def read_roster(
         raise ProtocolError("roster is of another announce", kind="roster")
     members: dict[int, Joined] = {}
     keys: set[bytes] = set()
+    names: set[str] = set()  # a board that was certified twice is one board
     for raw in roster.message.readies:
         joined = read_ready(raw, announce, authority, revoked)
         if joined.number in members:
             raise ProtocolError(f"roster holds number {joined.number} twice", kind="roster")
+        if joined.peer.name in names:
+            raise ProtocolError(f"roster holds the name {joined.peer.name} twice", kind="roster")
         key = joined.ready.message.round_key
         if key in keys:
             raise ProtocolError(f"{joined.peer.name} has the round key of another", kind="roster")
         members[joined.number] = joined
         keys.add(key)
+        names.add(joined.peer.name)
     return Membership(roster, members)

@@ -21,6 +21,8 @@ WINDOW_CHUNKS = 16
 """Chunks sent ahead of the receiver's last `progress`: 1 MiB, what brokers queue for a client."""
 PROGRESS_EVERY = 4
 """Chunks between two unasked `progress` answers, a quarter of the window."""
+PROGRESS_S = 1.0
+"""On a slow link every chunk is told of that comes so long after the last answer."""
 
 
 class Departure:
@@ -40,26 +42,24 @@ class Departure:
         self._signer = signer
         self._chunks: list[bytes] = []
         self._next = 0
-        self._resuming = False
 
     def begin(self) -> Iterator[bytes]:
         """The header and the first window, for a receiver that has nothing yet."""
         self.acknowledged = 0
         self._next = 0
-        self._resuming = False
         yield self.hop.raw
         yield from self._window()
 
-    def repeat(self) -> bytes:
-        """The header again, for a receiver that has been silent; its answer says where to go on."""
-        self._resuming = True
-        return self.hop.raw
+    def progressed(self, chunks: int, *, stalled: bool) -> Iterator[bytes]:
+        """What to send now that the receiver has its first `chunks` chunks.
 
-    def progressed(self, chunks: int) -> Iterator[bytes]:
-        """What to send now that the receiver has its first `chunks` chunks."""
+        Args:
+            chunks: as the receiver says.
+            stalled: it has said the same for long: what was sent after these chunks is lost. On a
+                slow link what is merely under way must not be sent again.
+        """
         chunks = min(chunks, self.hop.message.n_chunks)
-        if self._resuming:
-            self._resuming = False
+        if stalled and chunks <= self.acknowledged:
             self._next = chunks
         self.acknowledged = max(self.acknowledged, chunks)
         self._next = max(self._next, self.acknowledged)
@@ -93,7 +93,7 @@ class Arrival:
 
     Attributes:
         hop: the signed header.
-        heard_at: when a piece of it last came, on the receiver's clock.
+        heard_at: when a new piece of it last came, on the receiver's clock.
     """
 
     def __init__(self, hop: Signed[Hop], now: float) -> None:
@@ -101,6 +101,7 @@ class Arrival:
         self.heard_at = now
         self._pieces: dict[int, bytes] = {}
         self._in_a_row = 0
+        self._told_at = now
 
     @property
     def chunks(self) -> int:
@@ -126,12 +127,19 @@ class Arrival:
                 f"chunk {chunk.index} has {len(chunk.data)} bytes, expected {expected}",
                 kind=chunk.kind,
             )
+        if chunk.index in self._pieces:
+            return False
         self.heard_at = now
         before = self._in_a_row
-        self._pieces.setdefault(chunk.index, chunk.data)
+        self._pieces[chunk.index] = chunk.data
         while self._in_a_row in self._pieces:
             self._in_a_row += 1
-        return self._in_a_row // PROGRESS_EVERY > before // PROGRESS_EVERY
+        worth_telling = self._in_a_row // PROGRESS_EVERY > before // PROGRESS_EVERY or (
+            self._in_a_row > before and now >= self._told_at + PROGRESS_S
+        )
+        if worth_telling:
+            self._told_at = now
+        return worth_telling
 
     def body(self) -> bytes:
         """The whole body.
@@ -142,6 +150,68 @@ class Arrival:
         if not self.whole:
             raise ValueError(f"{self._in_a_row} of {self.hop.message.n_chunks} chunks are here")
         return b"".join(self._pieces[index] for index in range(self.hop.message.n_chunks))
+
+
+class Arrivals:
+    """Half-received tokens, as many as there is memory for.
+
+    A sender that keeps more than one gives the one it neglects most for a sender that has none:
+    nobody can keep all others out.
+
+    Args:
+        most: how many at a time.
+        patience_s: one that has got nothing new for so long is dropped.
+    """
+
+    def __init__(self, most: int, patience_s: float) -> None:
+        self._most = most
+        self._patience_s = patience_s
+        self._arrivals: dict[bytes, Arrival] = {}
+
+    def __len__(self) -> int:
+        return len(self._arrivals)
+
+    @property
+    def deadline(self) -> float | None:
+        """When the next is to be dropped."""
+        times = [arrival.heard_at + self._patience_s for arrival in self._arrivals.values()]
+        return min(times, default=None)
+
+    def get(self, digest: bytes) -> Arrival | None:
+        """The token of this header, if it is under way."""
+        return self._arrivals.get(digest)
+
+    def open(self, hop: Signed[Hop], now: float) -> Arrival | None:
+        """Make room for a token; None when there is none."""
+        if len(self._arrivals) >= self._most and not self._yield_to(hop.message.sender):
+            return None
+        arrival = self._arrivals[hop.digest] = Arrival(hop, now)
+        return arrival
+
+    def close(self, digest: bytes) -> None:
+        """Forget a token: it is whole, or of no use."""
+        del self._arrivals[digest]
+
+    def clear(self) -> None:
+        self._arrivals.clear()
+
+    def drop_neglected(self, now: float) -> None:
+        """Forget the tokens that nobody goes on with."""
+        for digest, arrival in list(self._arrivals.items()):
+            if now >= arrival.heard_at + self._patience_s:
+                del self._arrivals[digest]
+
+    def _yield_to(self, sender: int) -> bool:
+        senders = [arrival.hop.message.sender for arrival in self._arrivals.values()]
+        greedy = [
+            arrival
+            for arrival in self._arrivals.values()
+            if senders.count(arrival.hop.message.sender) > 1
+        ]
+        if sender in senders or not greedy:
+            return False
+        self.close(min(greedy, key=lambda arrival: arrival.heard_at).hop.digest)
+        return True
 
 
 def check_hop(hop: Hop, lap: Lap, body_bytes: int) -> None:

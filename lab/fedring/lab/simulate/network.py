@@ -1,8 +1,9 @@
 """A network that loses, doubles, delays and reorders, on a clock that only the simulation moves.
 
 What a broker promises is kept: a message to somebody who is away waits for him, retained messages
-come with every connect. What a broker cannot promise is drawn from the seed: loss, duplicates,
-delays that reorder, and times when somebody is cut off. The same seed gives the same run.
+come with every connect, and what one party sends to another arrives in order. What goes beyond is
+drawn from the seed: loss, duplicates, messages that overtake others, and times when somebody is
+cut off. The same seed gives the same run.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ class Faults:
     Attributes:
         loss: share of messages that never arrive, 0..1.
         duplicates: share that arrive twice, 0..1.
+        reordered: share of messages that may overtake those before them, 0..1.
         least_delay_s: shortest time a message is under way.
-        most_delay_s: longest; delays are drawn evenly, so messages overtake each other.
+        most_delay_s: longest; delays are drawn evenly.
     """
 
     loss: float = 0.0
     duplicates: float = 0.0
+    reordered: float = 0.0
     least_delay_s: float = 0.001
     most_delay_s: float = 0.005
 
@@ -82,6 +85,7 @@ class Network:
         self._retained: dict[str, bytes] = {}
         self._order = itertools.count()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._last_arrival: dict[tuple[str, str], float] = {}
 
     def join(self, name: str, party: Party) -> None:
         """Connect somebody for the first time, or again after a crash."""
@@ -126,7 +130,7 @@ class Network:
         elif self.random.random() < self.faults.duplicates:
             copies = 2
         for _ in range(copies):
-            self._fly(lambda: self._arrive(source, to, data))
+            self._fly(lambda: self._arrive(source, to, data), (source, to))
 
     def publish(self, source: str, topic: str, data: bytes) -> None:
         """Publish a retained message to everybody."""
@@ -147,9 +151,12 @@ class Network:
             action()
         return True
 
-    def _fly(self, action: Callable[[], None]) -> None:
-        delay = self.random.uniform(self.faults.least_delay_s, self.faults.most_delay_s)
-        self.at(self.now + delay, action)
+    def _fly(self, action: Callable[[], None], way: tuple[str, str] | None = None) -> None:
+        time = self.now + self.random.uniform(self.faults.least_delay_s, self.faults.most_delay_s)
+        if way is not None and self.random.random() >= self.faults.reordered:
+            time = max(time, self._last_arrival.get(way, 0.0))
+            self._last_arrival[way] = time
+        self.at(time, action)
 
     def _arrive(self, source: str, to: str, data: bytes) -> None:
         link = self._links.get(to)
