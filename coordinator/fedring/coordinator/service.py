@@ -40,7 +40,7 @@ from fedring.coordinator.strategies import (
 from fedring.shared import networks
 from fedring.shared.effects import Fact, Report, Send
 from fedring.shared.envelopes import open_envelope, sign
-from fedring.shared.errors import MessageError, PeerError, mistakes_alone
+from fedring.shared.errors import CertificateError, MessageError, PeerError, mistakes_alone
 from fedring.shared.identity import Identity
 from fedring.shared.logs import start_logging
 from fedring.shared.messages import (
@@ -267,15 +267,21 @@ class Coordinator:
     # -- between rounds --------------------------------------------------------------------
 
     async def _between_rounds(self, now: float) -> None:
-        if self._standing.refresh(self._settings):
-            await self._bulletin.show_revoked(self._standing.revocation_raw)
+        before = self._note
+        try:
+            if self._standing.refresh(self._settings):
+                await self._bulletin.show_revoked(self._standing.revocation_raw)
+        except CertificateError as mistake:  # perhaps it is just being copied
+            self._state, self._note = "waiting", mistake.text
+            if self._note != before:
+                _log.error("%s: %s", self._note, mistake.hint)
+            return
         version = self._store.current_version()
         if version is None:
             raise RuntimeError("a coordinator without a model")
         if self._shown is None or version.version != self._shown.version:
             await self._bulletin.show_model(version)
             self._shown = version
-        before = self._note
         done = self._store.n_versions("train")
         first = not self._store.devices.cohorts()
         wanted = self._settings.ring.min_devices if first else 2

@@ -174,8 +174,7 @@ def _row(device: Device) -> str:
 
 def _distribute(fleet: Fleet) -> Iterator[str]:
     yield (
-        f"copy {fleet.coordinator_folder / 'revoked'} over the coordinator's, and start it again:"
-        " it tells all devices"
+        f"copy {fleet.coordinator_folder / 'revoked'} over the coordinator's: it tells all devices"
     )
     yield (
         f"copy {fleet.broker_folder / 'crl.pem'} over the broker's (beside it, then rename),"

@@ -132,7 +132,7 @@ def test_list_shows_everybody_without_a_passphrase(
 def test_revoke_says_where_its_lists_go(run: Run, greenhouse: Path) -> None:
     run(f"fleet add --fleet {greenhouse} b01")
     steps = (
-        "next: copy greenhouse/coordinator/revoked over the coordinator's, and start it again:"
+        "next: copy greenhouse/coordinator/revoked over the coordinator's:"
         " it tells all devices\n"
         "next: copy greenhouse/broker/crl.pem over the broker's (beside it, then rename),"
         " run there: systemctl reload mosquitto\n"
