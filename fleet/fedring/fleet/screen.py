@@ -7,7 +7,7 @@ do something.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -61,7 +61,7 @@ def dashboard(view: FleetView, now: datetime, height: int) -> RenderableType:
     if view.coordinator is not None and view.coordinator.rings:
         parts += [Text(), rings_line(view.coordinator.rings)]
     if rounds:
-        parts += [Text(), rounds_table(rounds)]
+        parts += [Text(), rounds_table((version.round, version) for version in rounds)]
     if events:
         parts += [Text(), *(event_line(event) for event in events)]
     return Group(*parts)
@@ -133,12 +133,12 @@ def devices_table(devices: Iterable[DeviceView], now: datetime, room: int) -> Ta
     return table
 
 
-def rounds_table(versions: Sequence[VersionView]) -> Table:
-    """Draw a line for each training round."""
+def rounds_table(rounds: Iterable[tuple[int | None, VersionView]]) -> Table:
+    """Draw a line for each training round, given its number and its result."""
     table = _table("round>", "model>", "contributors>", "void rings>", "accuracy>", "seconds>")
-    for version in versions:
+    for number, version in rounds:
         table.add_row(
-            _or_dash(version.round),
+            _or_dash(number),
             str(version.version),
             str(version.contributors),
             str(len(version.void_rings)),

@@ -25,6 +25,8 @@ from fedring.shared.topics import (
 
 TRAINING: Final = "train"
 """Task of the versions that came out of a training round."""
+STATISTICS: Final = "statistics"
+"""Task of the version that brought the normalisation."""
 OFFLINE: Final = "offline"
 
 MAX_DEVICES: Final = 10_000
@@ -200,9 +202,12 @@ class FleetView:
         return device
 
     def _version(self, version: VersionView) -> VersionView:
-        versions = self.versions | {version.version: version}
-        newest = sorted(versions)[-MAX_VERSIONS:]
-        self.versions = {number: versions[number] for number in newest}
+        in_order = not self.versions or version.version > next(reversed(self.versions))
+        self.versions[version.version] = version
+        if not in_order:
+            self.versions = dict(sorted(self.versions.items()))
+        if len(self.versions) > MAX_VERSIONS:
+            del self.versions[next(iter(self.versions))]
         return version
 
     def _forget(self, kind: object) -> None:

@@ -14,7 +14,7 @@ from attrs import define, field
 from fedring.fleet.listening import find_fleets
 from fedring.fleet.view import OFFLINE
 from fedring.lab.brokers import LocalBroker, start_broker
-from fedring.lab.demo.observer import Observer
+from fedring.lab.demo.observer import Observer, Story
 from fedring.lab.demo.progress import Lines
 from fedring.lab.demo.report import Report
 from fedring.lab.demo.scenario import Company, Files, check_running, ending, write_files
@@ -79,7 +79,7 @@ class Demo:
             try:
                 return await self._perform(files, observer, f"the broker at {broker}")
             finally:
-                await _clean_up(broker, observer.retained)
+                await _clean_up(broker, sorted(observer.story.retained))
                 for name in ("coordinator", *files.devices):
                     await asyncio.to_thread(probe, broker, name, persistent=False)
 
@@ -95,12 +95,13 @@ class Demo:
         self, files: Files, observer: Observer, broker: str, own: LocalBroker | None = None
     ) -> Report:
         first_result_s = 0.0
-        with Company.start(files, self.folder / "logs") as company:
+        story = observer.story
+        with Company(files, self.folder / "logs") as company:
             self.progress.say(f"Started the coordinator and {len(company.devices)} devices.")
             while True:
                 await asyncio.sleep(LOOK_S)
-                self.progress.show(observer, observer.take_news())
-                rounds = observer.training_rounds
+                self.progress.show(story, observer.take_news(), observer.trouble)
+                rounds = story.training_rounds
                 if rounds and not first_result_s:
                     first_result_s = time.monotonic() - self._began
                 if len(rounds) >= self.wishes.rounds:
@@ -108,21 +109,20 @@ class Demo:
                 if own is not None:
                     check_running(own.child)
                 check_running(company.coordinator)
-                self._check_devices(company, observer)
+                self._check_devices(company, story)
             total_s = time.monotonic() - self._began
-        versions = observer.view.versions.values()
         return Report(
             wishes=self.wishes,
             broker=broker,
             rounds=rounds,
-            untrained=next((one for one in versions if one.task == "statistics"), None),
+            untrained=story.untrained,
             lost=self._lost,
             first_result_s=first_result_s,
             total_s=total_s,
             uncounted=observer.uncounted,
         )
 
-    def _check_devices(self, company: Company, observer: Observer) -> None:
+    def _check_devices(self, company: Company, story: Story) -> None:
         """Tell of devices that have ended, and whether the others can go on."""
         for name, child in company.ended_devices().items():
             if name not in self._lost:
@@ -130,7 +130,7 @@ class Demo:
                 left = len(company.devices) - len(self._lost)
                 self.progress.say(f"{name} has {ending(child)}; going on with {left} devices.")
         left = len(company.devices) - len(self._lost)
-        begun = bool(observer.view.versions)
+        begun = bool(story.view.versions)
         needed = self.wishes.effective_threshold + 1 if begun else self.wishes.devices
         if left < needed:
             name = next(iter(self._lost))

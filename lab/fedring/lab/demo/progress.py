@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fedring.fleet.screen import event_line, percent, rings_line, rounds_table, states_line
-from fedring.fleet.view import DeviceView, EventView, News, VersionView
+from fedring.fleet.view import STATISTICS, DeviceView, EventView, News, VersionView
 from fedring.lab.demo.curve import blocks
-from fedring.lab.demo.observer import Observer, TrainingRound
+from fedring.lab.demo.observer import Story, TrainingRound
 
 N_ROUNDS: Final = 6
 NOTABLE: Final = ("ring void", "round void", "went round", "declined")
@@ -34,6 +34,7 @@ class Lines:
         self._console = console
         self._rounds = rounds
         self._told = 0
+        self._trouble = ""
 
     def __enter__(self) -> Self:
         return self
@@ -48,18 +49,28 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Tell something that happens to the demo itself."""
-        self._console.print(Text(text))
+        self._console.print(Text(text), soft_wrap=True)
 
-    def show(self, observer: Observer, news: Iterable[News]) -> None:
-        """Tell what is new in the fleet."""
-        for one in news:
-            line = _notable(one)
-            if line is not None:
-                self._console.print(line)
-        rounds = observer.training_rounds
+    def show(self, story: Story, news: Iterable[News], trouble: str) -> None:
+        """Tell what is new in the fleet.
+
+        Args:
+            story: of the fleet so far.
+            news: since the last time.
+            trouble: why nothing can be heard of it, "" while it can.
+        """
+        self._tell(news)
+        if trouble and trouble != self._trouble:
+            self.say(f"{trouble}; trying again")
+        self._trouble = trouble
+        rounds = story.training_rounds
         for done in rounds[self._told :]:
             self.say(_round_line(done, self._rounds))
         self._told = len(rounds)
+
+    def _tell(self, news: Iterable[News]) -> None:
+        for line in filter(None, map(_notable, news)):
+            self._console.print(line, soft_wrap=True)
 
 
 class Picture(Lines):
@@ -81,31 +92,31 @@ class Picture(Lines):
     ) -> None:
         self._live.__exit__(kind, error, trace)
 
-    def show(self, observer: Observer, news: Iterable[News]) -> None:
+    def show(self, story: Story, news: Iterable[News], trouble: str) -> None:
         """Draw the fleet as it is now."""
-        for one in news:
-            line = _notable(one)
-            if line is not None:
-                self._console.print(line)
-        self._live.update(self._draw(observer), refresh=True)
+        self._tell(news)
+        self._live.update(self._draw(story, trouble), refresh=True)
 
-    def _draw(self, observer: Observer) -> RenderableType:
-        rounds = observer.training_rounds
-        parts: list[RenderableType] = [Text(), self._headline(observer, len(rounds))]
-        parts.append(_line("devices", states_line(observer.view.states)))
-        coordinator = observer.view.coordinator
+    def _draw(self, story: Story, trouble: str) -> RenderableType:
+        rounds = story.training_rounds
+        parts: list[RenderableType] = [Text(), self._headline(story, len(rounds), trouble)]
+        parts.append(_line("devices", states_line(story.view.states)))
+        coordinator = story.view.coordinator
         parts.append(_line("rings", rings_line(coordinator.rings if coordinator else {})))
         if rounds:
-            shares = [one.version.metrics.get("accuracy", 0.0) for one in rounds]
-            curve = blocks(shares, min(80, self._console.width))
-            recent = rounds_table([one.version for one in rounds[-N_ROUNDS:]])
-            parts += [Text(), recent, Text(), Text(curve, style="cyan")]
+            recent = rounds_table((one.number, one.version) for one in rounds[-N_ROUNDS:])
+            versions = [one.version for one in rounds]
+            shares = [
+                one.metrics.get("accuracy", 0.0) for one in (story.untrained, *versions) if one
+            ]
+            curve = Text(blocks(shares, min(80, self._console.width)), style="cyan")
+            parts += [Text(), recent, Text(), curve]
         return Group(*parts)
 
-    def _headline(self, observer: Observer, done: int) -> RenderableType:
-        coordinator = observer.view.coordinator
+    def _headline(self, story: Story, done: int, trouble: str) -> RenderableType:
+        coordinator = story.view.coordinator
         bar = ProgressBar(total=self._rounds, completed=done, width=30)
-        doing = observer.trouble or (coordinator.state if coordinator else "starting")
+        doing = trouble or (coordinator.state if coordinator else "starting")
         line = Table.grid(padding=(0, 2))
         line.add_row(f"{done} of {self._rounds} rounds", bar, Text(doing))
         return line
@@ -131,6 +142,6 @@ def _notable(news: News) -> Text | None:
             return event_line(news)
         case DeviceView(name=name, state="refused", reason=reason):
             return Text(f"{name} refused: {reason}")
-        case VersionView(task="statistics"):
+        case VersionView() if news.task == STATISTICS:
             return Text(f"means and spreads of the features, from {news.contributors} devices")
     return None

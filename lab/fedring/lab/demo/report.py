@@ -85,8 +85,8 @@ class Report:
         contributors = [one.version.contributors for one in self.rounds]
         void = sum(one.void_rings for one in self.rounds)
         yield (
-            f"{len(self.rounds)} rounds, {_span(contributors)} contributors each,"
-            f" {void} void {'ring' if void == 1 else 'rings'}."
+            f"{_several(len(self.rounds), 'round')}, {_span(contributors)} contributors each,"
+            f" {_several(void, 'void ring')}."
         )
         seconds = {
             phase: fmean(one.version.seconds.get(phase, 0.0) for one in self.rounds)
@@ -125,3 +125,7 @@ def _facts(one: TrainingRound) -> dict[str, Any]:
 def _span(counts: Sequence[int]) -> str:
     low, high = min(counts), max(counts)
     return str(low) if low == high else f"{low} to {high}"
+
+
+def _several(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

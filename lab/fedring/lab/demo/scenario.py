@@ -9,37 +9,28 @@ FOLDER/
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, Literal, Self
 
-from attrs import define, frozen
+from attrs import frozen
 
 from fedring.fleet.authority import create_fleet
 from fedring.lab.demo.wishes import PEOPLE, Wishes
 from fedring.lab.hapt.features import NAMES, RANGES
 from fedring.lab.hapt.people import ACTIVITIES, write_device_files
 from fedring.lab.processes import Child, stop_all
+from fedring.lab.programs import Tables, start_part, write_toml
 from fedring.shared.broker import Broker
 from fedring.shared.errors import UserError
 from fedring.shared.topics import Topics
-
-_Tables: TypeAlias = dict[str, dict[str, Any]]
 
 HIDDEN: Final = 64
 """Width of the hidden layer of the mlp."""
 READY_S: Final = 30.0
 """A device trains for a fraction of a second; 24 on two cores share."""
 STOP_S: Final = 3.0
-
-# Each process is one board: BLAS threads would only take cores from the others.
-_ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-# -P: what lies in the current folder is not ours to import.
-_FEDRING: Final = (sys.executable, "-P", "-c", "from fedring.shared.cli import main; main()")
 
 
 @frozen
@@ -72,7 +63,7 @@ def write_files(folder: Path, wishes: Wishes, broker: Broker) -> Files:
             file.rename(fleet.device_folder(names[person]) / "data.npz")
         else:
             file.unlink()
-    common: _Tables = {
+    common: Tables = {
         "broker": {
             "host": broker.host,
             "port": broker.port,
@@ -82,48 +73,55 @@ def write_files(folder: Path, wishes: Wishes, broker: Broker) -> Files:
         "state": {"folder": "state"},
     }
     coordinator = fleet.coordinator_folder / "coordinator.toml"
-    _write_toml(coordinator, {**_coordinator(wishes, held_out), **common})
+    write_toml(coordinator, {**_coordinator(wishes, held_out), **common})
     devices = {name: fleet.device_folder(name) / "device.toml" for name in names.values()}
     for file in devices.values():
-        _write_toml(file, {**_device(wishes), **common})
+        write_toml(file, {**_device(wishes), **common})
     return Files(Topics(fleet.name), coordinator, devices)
 
 
-@define(eq=False)
 class Company:
-    """The processes of a demo; leaving its `with` block stops them.
+    """The processes of a demo; entering it starts them, leaving it stops them.
+
+    Args:
+        files: from `write_files`.
+        logs: folder for what they say; made when missing.
 
     Attributes:
-        coordinator: its process.
+        coordinator: its process, once entered.
         devices: process of each device by name.
     """
 
     coordinator: Child
-    devices: dict[str, Child]
 
-    @classmethod
-    def start(cls, files: Files, folder: Path) -> Company:
-        """Start the coordinator and all devices.
+    def __init__(self, files: Files, logs: Path) -> None:
+        self.devices: Final[dict[str, Child]] = {}
+        self._files = files
+        self._logs = logs
+        self._running: list[Child] = []
 
-        Args:
-            files: from `write_files`.
-            folder: for logs; made when missing.
-        """
-        folder.mkdir(exist_ok=True)
-        return cls(
-            _start("coordinator", "coordinator", files.coordinator, folder),
-            {name: _start("device", name, file, folder) for name, file in files.devices.items()},
-        )
-
-    def __enter__(self) -> Company:
+    def __enter__(self) -> Self:
+        self._logs.mkdir(exist_ok=True)
+        try:
+            self.coordinator = self._start("coordinator", "coordinator", self._files.coordinator)
+            for name, file in self._files.devices.items():
+                self.devices[name] = self._start("device", name, file)
+        except BaseException:  # told to stop in the middle
+            stop_all(self._running, STOP_S)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        stop_all([*self.devices.values(), self.coordinator], STOP_S)
+        stop_all(self._running, STOP_S)
 
     def ended_devices(self) -> dict[str, Child]:
         """The devices that run no more."""
         return {name: child for name, child in self.devices.items() if not child.running}
+
+    def _start(self, part: Literal["coordinator", "device"], name: str, settings: Path) -> Child:
+        child = start_part(part, name, settings, self._logs)
+        self._running.append(child)
+        return child
 
 
 def check_running(child: Child) -> None:
@@ -147,16 +145,7 @@ def ending(child: Child) -> str:
     return f"been ended by signal {-status}" if status < 0 else f"ended with status {status}"
 
 
-def _start(part: str, name: str, settings: Path, logs: Path) -> Child:
-    return Child.start(
-        [*_FEDRING, part, "run", "--config", settings],
-        name=name,
-        log=logs / f"{name}.log",
-        environment=os.environ | _ONE_THREAD,
-    )
-
-
-def _coordinator(wishes: Wishes, held_out: Path) -> _Tables:
+def _coordinator(wishes: Wishes, held_out: Path) -> Tables:
     return {
         "fleet": {
             "ca": "ca.crt",
@@ -183,20 +172,10 @@ def _coordinator(wishes: Wishes, held_out: Path) -> _Tables:
     }
 
 
-def _device(wishes: Wishes) -> _Tables:
+def _device(wishes: Wishes) -> Tables:
     return {
         "fleet": {"ca": "ca.crt", "key": "device.key", "certificate": "device.crt"},
         "privacy": {"threshold": wishes.effective_threshold},
         "data": {"file": "data.npz"},
         "training": {"seed": wishes.seed},
     }
-
-
-def _write_toml(file: Path, tables: _Tables) -> None:
-    """Write settings; JSON's spelling of texts, numbers, truth and lists is TOML's as well."""
-    lines = []
-    for table, settings in tables.items():
-        lines.append(f"[{table}]")
-        for key, value in settings.items():
-            lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
-    file.write_text("\n".join(lines), "utf-8")
