@@ -63,7 +63,7 @@ class _Holding:
         about: digest under which whoever gave it is answered (a hop, or the lap itself).
         source: who gave it: a member's number, or the coordinator's for a token begun here.
         departure: its signed bytes.
-        targets: who was tried, in order; the last is being waited for.
+        targets: who was tried, once each; the last is being waited for.
         taken: a target has said so; now its `passed` is awaited.
         heard_at: last news from the present target.
         advanced_at: when the present target last had more of it than before.
@@ -183,9 +183,7 @@ class Relay:
             case Taken():
                 return self._taken_over(holding, answer.sender, now)
             case Passed():
-                self._holdings.remove(holding)
-                self._gone.add(holding.about)
-                return [] if holding.taken else self._tell_source(holding)
+                return self._forget(holding)
             case Progress(chunks=chunks) if present and not holding.taken:
                 holding.heard_at = now
                 holding.busy_since = None
@@ -198,7 +196,7 @@ class Relay:
                 holding.heard_at = now
                 holding.busy_since = now if holding.busy_since is None else holding.busy_since
             case Refused() if answer.sender == COORDINATOR_NUMBER:
-                self._holdings.remove(holding)
+                return self._forget(holding)  # whoever is last has no use for it, so nobody has
             case Refused() if present:
                 return self._go_round(holding, now)
         return []
@@ -315,12 +313,14 @@ class Relay:
         if passed_over == COORDINATOR_NUMBER:
             return []
         target = self._after(passed_over)
+        if target in holding.targets:
+            holding.targets.remove(target)
         holding.targets.append(target)
         holding.taken = False
         holding.busy_since = None
         holding.heard_at = holding.sent_at = holding.advanced_at = now
         note = Report(
-            "went round", {"member": passed_over, "next": target, "names": len(holding.targets)}
+            "went round", {"member": passed_over, "next": target}
         )
         return [note, *self._to(holding, holding.departure.begin())]
 
@@ -330,10 +330,15 @@ class Relay:
         holding.busy_since = None
         if holding.taken and holding.targets[-1] == by:
             return []
-        if by != holding.targets[-1]:
-            holding.targets.append(by)
+        holding.targets.remove(by)
+        holding.targets.append(by)
         holding.taken = True
         return self._tell_source(holding)
+
+    def _forget(self, holding: _Holding) -> Effects:
+        self._holdings.remove(holding)
+        self._gone.add(holding.about)
+        return [] if holding.taken else self._tell_source(holding)
 
     def _tell_source(self, holding: _Holding) -> Effects:
         if holding.source == COORDINATOR_NUMBER:
