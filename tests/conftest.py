@@ -1,9 +1,12 @@
-"""What all tests share: hypothesis profiles, and honesty about a missing Mosquitto."""
+"""What all tests share: hypothesis profiles, and honesty about programs that are missing."""
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from attrs import frozen
 from hypothesis import settings
 
 from fedring.lab.brokers import INSTALL_MOSQUITTO, find_mosquitto
@@ -13,44 +16,75 @@ settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
-NOT_RUN = pytest.StashKey[list[str]]()
+
+@frozen
+class Program:
+    """A program that tests need: those with the fixture or the marker `name`.
+
+    Attributes:
+        name: for people.
+        find: gives its path, or None where it is missing.
+        install: the command that installs it.
+    """
+
+    name: str
+    find: Callable[[], str | None]
+    install: str
+
+
+PROGRAMS = {
+    "mosquitto": Program("Mosquitto", find_mosquitto, INSTALL_MOSQUITTO),
+    "strace": Program("strace", lambda: shutil.which("strace"), "sudo apt-get install strace"),
+}
+NOT_RUN = pytest.StashKey[dict[str, list[str]]]()
 
 
 @pytest.fixture(scope="session")
 def mosquitto() -> Path:
     """Path of the Mosquitto program; a test that asks for it does not run where there is none."""
-    found = find_mosquitto()
-    assert found is not None, "tests that need Mosquitto were to be left out"
+    return _found("mosquitto")
+
+
+@pytest.fixture(scope="session")
+def strace() -> Path:
+    """Path of the strace program; a test that asks for it does not run where there is none."""
+    return _found("strace")
+
+
+def _found(program: str) -> Path:
+    found = PROGRAMS[program].find()
+    assert found is not None, f"tests that need {program} were to be left out"
     return Path(found)
 
 
-def _needs_mosquitto(item: pytest.Item) -> bool:
-    return item.get_closest_marker("mosquitto") is not None or "mosquitto" in getattr(
+def _needs(item: pytest.Item, program: str) -> bool:
+    return item.get_closest_marker(program) is not None or program in getattr(
         item, "fixturenames", ()
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[NOT_RUN] = []
-    config.addinivalue_line("markers", "mosquitto: needs the Mosquitto broker on this machine")
+    config.stash[NOT_RUN] = {}
+    for mark, program in PROGRAMS.items():
+        config.addinivalue_line("markers", f"{mark}: needs {program.name} on this machine")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if find_mosquitto() is not None:
-        return
-    left_out = [item for item in items if _needs_mosquitto(item)]
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=left_out)
-    config.stash[NOT_RUN] = [item.nodeid for item in left_out]
+    for mark, program in PROGRAMS.items():
+        left_out = [item for item in items if _needs(item, mark)]
+        if not left_out or program.find() is not None:
+            continue
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+        config.stash[NOT_RUN][mark] = [item.nodeid for item in left_out]
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    not_run = config.stash[NOT_RUN]
-    if not not_run:
-        return
-    terminalreporter.section("not run: Mosquitto is missing", sep="=", yellow=True)
-    for name in sorted(not_run):
-        terminalreporter.write_line(f"not run: {name}")
-    terminalreporter.write_line(f"install with: {INSTALL_MOSQUITTO}")
+    for mark, names in config.stash[NOT_RUN].items():
+        program = PROGRAMS[mark]
+        terminalreporter.section(f"not run: {program.name} is missing", sep="=", yellow=True)
+        for name in sorted(names):
+            terminalreporter.write_line(f"not run: {name}")
+        terminalreporter.write_line(f"install with: {program.install}")

@@ -1,4 +1,4 @@
-"""Tests that need Mosquitto are not forgotten where it is missing: the report names them."""
+"""Tests that need a program are not forgotten where it is missing: the report names them."""
 
 import os
 import shutil
@@ -20,10 +20,14 @@ def test_marked():
 def test_through_a_fixture(broker):
     raise AssertionError
 
+@pytest.mark.strace
+def test_traced():
+    raise AssertionError
+
 def test_without():
     pass
 """
-WITHOUT_MOSQUITTO = """
+WITHOUT_PROGRAMS = """
 import shutil, sys
 import pytest
 
@@ -37,7 +41,7 @@ def test_the_report_names_what_did_not_run_and_the_remedy(tmp_path: Path) -> Non
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "test_some.py").write_text(TESTS)
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_MOSQUITTO],
+        [sys.executable, "-c", WITHOUT_PROGRAMS],
         cwd=tmp_path,
         env={name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"},
         capture_output=True,
@@ -50,4 +54,6 @@ def test_the_report_names_what_did_not_run_and_the_remedy(tmp_path: Path) -> Non
     assert "not run: test_some.py::test_marked" in lines
     assert "not run: test_some.py::test_through_a_fixture" in lines
     assert "install with: sudo apt-get install mosquitto" in lines
-    assert lines[-1].startswith("1 passed, 2 deselected")
+    assert "not run: test_some.py::test_traced" in lines
+    assert "install with: sudo apt-get install strace" in lines
+    assert lines[-1].startswith("1 passed, 3 deselected")
