@@ -77,19 +77,27 @@ def unpack_envelope(raw: bytes) -> tuple[bytes, bytes]:
     raise MessageError("not an envelope of payload and signature")
 
 
-@frozen
+@frozen(slots=False, repr=False)  # slots have no room for a cached property
 class Signed(Generic[M]):
     """A message whose signature was made here or has been verified.
 
     Attributes:
         message: the decoded message.
+        payload: what the signature is over.
         raw: the envelope exactly as it travels.
-        digest: SHA-256 over the payload, under the tag of the kind.
     """
 
     message: M
-    raw: bytes = field(repr=False)
-    digest: bytes = field(repr=lambda value: value.hex()[:12])
+    payload: bytes = field(eq=False)  # part of `raw`
+    raw: bytes
+
+    def __repr__(self) -> str:
+        return f"Signed(message={self.message!r}, digest={self.digest.hex()[:12]})"
+
+    @functools.cached_property
+    def digest(self) -> bytes:
+        """SHA-256 over the payload, under the tag of the kind; nobody asks for that of a chunk."""
+        return digest(self.message.kind, self.payload)
 
 
 @frozen
@@ -117,14 +125,14 @@ class Unverified:
                 f"but came from {peer.name}, {peer.number} of {peer.fleet}"
             )
         peer.verify(message.kind, self.payload, self.signature)
-        return Signed(message, self.raw, digest(message.kind, self.payload))
+        return Signed(message, self.payload, self.raw)
 
 
 def sign(message: M, signer: Signer) -> Signed[M]:
     """Encode and sign a message of one's own."""
     payload = encode(message)
     raw = pack_envelope(payload, signer.sign(message.kind, payload))
-    return Signed(message, raw, digest(message.kind, payload))
+    return Signed(message, payload, raw)
 
 
 def open_envelope(raw: bytes) -> Unverified:
