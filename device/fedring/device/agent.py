@@ -49,6 +49,7 @@ from fedring.shared.mqtt import Connected, Connection, Disconnected, Event, Mess
 from fedring.shared.topics import Inbox, ModelChunk, Revoked, Round, Topics
 
 FAREWELL_S = 2.0
+AGENT_VERSION = version("fedring")
 LEAST_WAIT_S = 0.05
 """Between two ticks: a deadline that cannot be acted on yet must not spin."""
 
@@ -292,7 +293,7 @@ class Agent:
             "epoch": epoch,
             "round": number,
             "reason": self._reason if self._member.state in (State.REFUSED, State.IDLE) else "",
-            "agent": version("fedring"),
+            "agent": AGENT_VERSION,
             "model_version": self._library.version,
         }
         if not anew and status == {k: v for k, v in self._status.items() if k != "since"}:
