@@ -7,7 +7,7 @@ lost it. Readable JSON, except the model's chunks and the signed messages on `ro
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import phe
@@ -23,6 +23,9 @@ KEPT_MODELS = 3
 """Models that the broker holds: the newest, and some for devices that are slow to fetch."""
 KEPT_HISTORY = 100
 """Versions whose history topic stays."""
+STATUS_S = 0.25
+"""Least time between two status messages while only numbers of devices change: else a fleet of N
+devices, each with a handful of states, would make as many messages of a size that grows with N."""
 
 
 class Bulletin:
@@ -32,6 +35,9 @@ class Bulletin:
         topics: of the fleet.
         connection: to the broker.
         store: the model history.
+
+    Attributes:
+        status_due: when a status that was held back is to be shown; None when there is none.
     """
 
     def __init__(self, topics: Topics, connection: Connection, store: CoordinatorStore) -> None:
@@ -40,6 +46,9 @@ class Bulletin:
         self._store = store
         self._shelf = ModelShelf(topics, keep=KEPT_MODELS)
         self._status: Mapping[str, Any] = {}
+        self._headline: object = None
+        self._quiet_until = 0.0
+        self.status_due: float | None = None
 
     async def show_model(self, version: Version) -> None:
         """Publish a version's chunks and its line in the history; done when the broker has them."""
@@ -70,8 +79,29 @@ class Bulletin:
         """Publish a signed announce, or that no round is running."""
         await self._connection.publish(self._topics.round, raw, retain=True)
 
-    async def show_status(self, status: Mapping[str, Any], *, anew: bool = False) -> None:
-        """Publish the coordinator's state when it has changed."""
+    async def show_status(
+        self,
+        read: Callable[[], Mapping[str, Any]],
+        *,
+        headline: object,
+        now: float,
+        anew: bool = False,
+    ) -> None:
+        """Publish the coordinator's state when it has changed.
+
+        Args:
+            read: gives the state.
+            headline: what is told at once when it changes; all else may wait for `STATUS_S`.
+            now: the clock.
+            anew: publish it in any case.
+        """
+        if headline == self._headline and now < self._quiet_until and not anew:
+            self.status_due = self._quiet_until
+            return
+        self._headline = headline
+        self._quiet_until = now + STATUS_S
+        self.status_due = None
+        status = read()
         if status == self._status and not anew:
             return
         self._status = status

@@ -196,7 +196,10 @@ class Coordinator:
                 if self._running is None and now >= self._not_before and self._connection.connected:
                     await self._between_rounds(now)
                 await self._bulletin.show_status(
-                    self._status(), anew=isinstance(happening, Connected)
+                    self._status,
+                    headline=self._headline(),
+                    now=now,
+                    anew=isinstance(happening, Connected),
                 )
 
     async def _pump(self) -> None:
@@ -205,7 +208,11 @@ class Coordinator:
 
     async def _next(self, not_before: float) -> Happening | None:
         running = self._running
-        deadline = running.round.deadline if running else time.monotonic() + IDLE_S
+        deadlines = [
+            running.round.deadline if running else time.monotonic() + IDLE_S,
+            self._bulletin.status_due,
+        ]
+        deadline = min((one for one in deadlines if one is not None), default=None)
         if deadline is None:
             return await self._happenings.get()
         wait_s = max(deadline, not_before) - time.monotonic()
@@ -541,6 +548,13 @@ class Coordinator:
         self._resting = None
         if self._running is not None:
             await self._carry_out(self._running.round.reconnected(now), now)
+
+    def _headline(self) -> tuple[object, ...]:
+        """What of the status is told without delay."""
+        round_ = self._running.round if self._running else None
+        version = self._shown.version if self._shown else None
+        stages = (round_.number, round_.stages) if round_ else ()
+        return self._state, self._note, version, stages
 
     def _status(self) -> dict[str, Any]:
         running = self._running
