@@ -25,6 +25,7 @@ from fedring.shared.topics import Inbox, Topics
 
 ROUNDS = 3
 TRACED = "b02"
+CONNECT, PUBLISH = 1, 3
 OPENING = ("open", "openat", "openat2", "creat")
 SYNCING = ("fsync", "fdatasync")
 WRITING = ("pwrite64", "write")
@@ -151,14 +152,17 @@ def sent_to_coordinator(calls: list[Call], topics: Topics) -> list[Sent]:
     found: list[Sent] = []
     for stream in streams.values():
         data = b"".join(call.texts[0][: call.result] for call in stream)
+        if data[0] >> 4 != CONNECT:
+            continue  # asyncio wakes itself through a socket of its own
         ends: list[tuple[int, int]] = []
         length = 0
         for call in stream:
             length += call.result
             ends.append((length, call.began))
         for start, kind, body in mqtt_packets(data):
-            if kind >> 4 != 3:  # PUBLISH; QoS 1 has a packet identifier behind the topic
+            if kind >> 4 != PUBLISH:
                 continue
+            # With QoS 1, two bytes of packet identifier stand behind the topic.
             topic_end = 2 + int.from_bytes(body[:2], "big")
             if topics.parse(body[2:topic_end].decode()) == Inbox("coordinator", TRACED):
                 message = open_envelope(body[topic_end + 2 :]).message
