@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from fedring.fleet.listening import Listener
-from fedring.lab.brokers import LocalBroker
+from fedring.lab.brokers import LocalBroker, Program
 from fedring.lab.processes import Child
 from fedring.lab.programs import FEDRING
 from fedring.shared.mqtt import Connected, Connection
@@ -196,8 +196,9 @@ def test_a_killed_demo_leaves_nothing_running(demo: Callable[..., Demo]) -> None
     running.await_nobody()
 
 
-def test_a_killed_coordinator_ends_the_demo(demo: Callable[..., Demo]) -> None:
-    running = demo(*ENDLESS)
+@pytest.mark.parametrize("broker", [Program.EMBEDDED], indirect=True)
+def test_a_killed_coordinator_ends_the_demo(demo: Callable[..., Demo], broker: LocalBroker) -> None:
+    running = demo(*ENDLESS, "--broker", broker.url)
     running.await_words("round 1 of 10000")
     (coordinator,) = running.processes("coordinator run")
     coordinator.kill()
@@ -207,6 +208,7 @@ def test_a_killed_coordinator_ends_the_demo(demo: Callable[..., Demo]) -> None:
     assert "Traceback" not in running.said
     assert running.processes() == []
     assert list(running.temporary.iterdir()) == []
+    assert retained(broker) == {}
 
 
 def test_a_demo_that_is_told_to_stop_puts_all_away(demo: Callable[..., Demo]) -> None:

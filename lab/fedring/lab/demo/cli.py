@@ -19,6 +19,7 @@ from fedring.lab.demo.report import Report
 from fedring.lab.demo.wishes import Wishes
 from fedring.shared.broker import Broker
 from fedring.shared.encryption import SUITES
+from fedring.shared.errors import StateError
 from fedring.shared.messages import MAX_ROSTER, MAX_UINT32
 
 PICTURE: Final = "learning-curve.png"
@@ -85,30 +86,43 @@ def command(
         option, reason = contradiction
         raise click.BadParameter(reason, param_hint=f"--{option}")
     broker = Broker.from_url(url) if url is not None else None
-    output.mkdir(parents=True, exist_ok=True)
+    with _mendable():
+        for folder in (output, *([report.parent] if report is not None else [])):
+            folder.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
     show = Lines if plain or not console.is_terminal else Picture
     with (
         _told_to_stop(),
-        TemporaryDirectory(prefix="fedring-demo-", ignore_cleanup_errors=True) as folder,
+        TemporaryDirectory(prefix="fedring-demo-", ignore_cleanup_errors=True) as stage,
         show(console, rounds) as progress,
     ):
-        result = play(wishes, broker, Path(folder), progress)
+        result = play(wishes, broker, Path(stage), progress)
     _hand_over(result, output / PICTURE, report)
 
 
 def _hand_over(result: Report, picture: Path, report: Path | None) -> None:
     from fedring.lab.demo.picture import draw  # noqa: PLC0415 - matplotlib takes a second
 
+    with _mendable():
+        draw(result, picture)
+        if report is not None:
+            result.write(report)
     shares = [share for _, share in result.curve("accuracy")]
     click.echo(f"Accuracy after each round\n{blocks(shares, _WIDTH)}\n")
     for line in result.summary():
         click.echo(line)
-    draw(result, picture)
     click.echo(f"Picture: {picture}")
     if report is not None:
-        result.write(report)
         click.echo(f"Report: {report}")
+
+
+@contextmanager
+def _mendable() -> Iterator[None]:
+    """Tell of files that cannot be written as the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise StateError(f"{error.filename}: {error.strerror}", name="state.unusable") from error
 
 
 @contextmanager

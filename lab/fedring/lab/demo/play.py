@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from contextlib import ExitStack
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,9 +23,12 @@ from fedring.lab.demo.wishes import Wishes
 from fedring.shared.broker import Broker, probe
 from fedring.shared.errors import BrokerError, UserError
 from fedring.shared.mqtt import Connected, Connection
+from fedring.shared.topics import COORDINATOR
 
 LOOK_S: Final = 0.25
 """How often the demo looks at its processes and draws."""
+CLEAN_UP_S: Final = 15.0
+"""Longest time to leave a broker of others as it was."""
 
 
 def play(wishes: Wishes, broker: Broker | None, folder: Path, progress: Lines) -> Report:
@@ -79,9 +83,9 @@ class Demo:
             try:
                 return await self._perform(files, observer, f"the broker at {broker}")
             finally:
-                await _clean_up(broker, sorted(observer.story.retained))
-                for name in ("coordinator", *files.devices):
-                    await asyncio.to_thread(probe, broker, name, persistent=False)
+                with suppress(BrokerError, TimeoutError):  # it may be the broker that has gone
+                    async with asyncio.timeout(CLEAN_UP_S):
+                        await _clean_up(broker, observer.story.retained, files.devices)
 
     def _prepare(self, broker: Broker) -> Files:
         files = write_files(self.folder, self.wishes, broker)
@@ -152,12 +156,14 @@ async def _check_vacant(broker: Broker) -> None:
             )
 
 
-async def _clean_up(broker: Broker, topics: list[str]) -> None:
-    """Clear what the broker retains."""
+async def _clean_up(broker: Broker, topics: Iterable[str], devices: Iterable[str]) -> None:
+    """Clear what the broker retains, and end the sessions that it keeps for our processes."""
     client_id = f"fedring-demo-{secrets.token_hex(4)}"
-    async with Connection(broker, client_id, persistent=False) as connection:
+    async with Connection(broker, client_id, persistent=False, fail_fast=True) as connection:
         async for event in connection.events():
             if isinstance(event, Connected):
                 break
-        for topic in topics:
+        for topic in sorted(topics):
             await connection.publish(topic, b"", retain=True)
+    for name in (COORDINATOR, *devices):
+        await asyncio.to_thread(probe, broker, name, persistent=False)
