@@ -58,7 +58,7 @@ from fedring.shared.messages import (
     tag,
 )
 from fedring.shared.numbers import IntVector
-from fedring.shared.pairwise import RoundKey
+from fedring.shared.pairwise import RoundKey, check_public_key
 
 GRACE_S = 30.0
 """Added to the sum of a round's durations before a device gives a silent round up."""
@@ -253,6 +253,8 @@ class Member:
     def _round_announced(
         self, announce: Signed[Announce], coordinator: Peer, now: float
     ) -> Effects:
+        if self._round is not None and announce.digest == self._round.announce.digest:
+            return []
         here = (announce.message.epoch, announce.message.round)
         if here < max(self._joined, self.round or (0, 0)):
             return self._turn_down(announce, f"round {here[0]}/{here[1]} lies in the past")
@@ -311,7 +313,8 @@ class Member:
         )
         self._joined = (announce.epoch, announce.round)
         ring = announce.ring
-        held.deadline = now + ring.ready_s + MAX_LAPS * ring.lap_s + ring.release_s + GRACE_S
+        lap_s = ring.lap_s + 2 * ring.patience_s  # with the choice of a token and the call
+        held.deadline = now + ring.ready_s + MAX_LAPS * lap_s + ring.release_s + GRACE_S
         held.repeat_at = now + ring.patience_s
         self.state = State.READY
         return [
@@ -415,12 +418,14 @@ class Member:
     def _objection(self, announce: Announce, known: RevocationList, now: float) -> str | None:
         if announce.epoch != known.epoch:
             return f"epoch {announce.epoch}, the fleet authority is at epoch {known.epoch}"
-        if announce.sender in known.revoked:
-            return "the coordinator is revoked"
         if self._identity.number in known.revoked:
             return "this device is revoked"
         if wait_s := self._releases.wait_s(now):
             return f"this device's release budget is used up for the next {wait_s:.0f} s"
+        try:
+            check_public_key(announce.exchange_key)
+        except ProtocolError as fault:
+            return f"the coordinator's {fault.reason}"
         return self._consent.objection(announce)
 
     # -- from the coordinator --------------------------------------------------------------
@@ -492,6 +497,8 @@ class Member:
     def _still_here(self, held: _Round, call: Signed[Call]) -> Effects:
         if held.membership is None or call.message.roster != held.membership.digest:
             return []
+        if held.release is not None:
+            return []  # delayed: the list that follows a call has been answered
         if held.relay is None or not held.relay.added:
             return self._say_no(held, call.digest, "this device is in no token of this ring")
         here = Here(**self._tag(held), roster=held.membership.digest, lap=call.message.lap)
