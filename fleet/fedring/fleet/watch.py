@@ -144,6 +144,7 @@ async def _tell(broker: Broker, view: FleetView, *, as_json: bool) -> None:
 async def _show(broker: Broker, view: FleetView, console: Console) -> None:
     """Draw the fleet over the whole screen, until Ctrl-C."""
     async with listen_to_fleet(broker, view) as listener:
+        await listener.settled()
         with Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
                 live.update(_page(view, listener, console.height), refresh=True)
