@@ -79,7 +79,7 @@ def _range_or_ranges() -> Kind:
 
 @frozen(kw_only=True)
 class Model:
-    """The first model: only read while the state folder has none.
+    """The first model; what the state folder has learned must be of this shape.
 
     Attributes:
         features: names of the columns that the model reads, 1..4,096, in its order.

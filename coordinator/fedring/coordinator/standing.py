@@ -13,7 +13,7 @@ from phe import PaillierPrivateKey
 from fedring.coordinator.settings import CoordinatorSettings
 from fedring.coordinator.settings import Model as ModelSettings
 from fedring.coordinator.store import CoordinatorStore
-from fedring.coordinator.tables import key_file
+from fedring.coordinator.tables import NEW_EPOCH, key_file
 from fedring.shared import networks
 from fedring.shared.credentials import Credentials
 from fedring.shared.encryption import generate_key
@@ -89,9 +89,29 @@ def prepare(settings: CoordinatorSettings) -> Iterator[Standing]:
     ) as store:
         store.enter_epoch(revocation.epoch)
         key = _key(settings, revocation.epoch)
-        if store.current_version() is None:
-            store.commit_initial(_first(model))
+        _begin(store, _first(model))
         yield Standing(credentials, store, revocation, raw, key, evaluation)
+
+
+def _begin(store: CoordinatorStore, described: Model) -> None:
+    """Store the first model, or see that what was learned is of the model that is described."""
+    current = store.current_version()
+    if current is None or (current.task == "initial" and current.digest != described.digest):
+        store.commit_initial(described)
+        return
+    if _shape(store.model(current)) != _shape(described):
+        raise ConfigError(
+            f"{store.database.path} holds another model than [model] describes: "
+            "kind, features, classes or layers differ",
+            name="config.model-changed",
+            hint="put [model] back; or for a new model give [state] a new folder, and run: "
+            f"{NEW_EPOCH}",
+        )
+
+
+def _shape(model: Model) -> tuple[object, ...]:
+    layers = [model.arrays[name].shape for name in model.trained]
+    return model.kind, model.features, model.classes, layers
 
 
 def _first(model: ModelSettings) -> Model:

@@ -270,13 +270,14 @@ class CoordinatorStore:
             raise versions.damaged(version) from error
 
     def commit_initial(self, model: Model, *, note: str = "") -> Version:
-        """Begin the history.
+        """Begin the history, or begin it again while nothing has been learned.
 
         Raises:
-            ProtocolError: it has begun.
+            ProtocolError: a round has made a model.
         """
         with self.database.transaction() as connection:
-            if versions.current(connection) is not None:
+            current = versions.current(connection)
+            if current is not None and current.task != "initial":
                 raise ProtocolError("the model history has begun already")
             return versions.append(connection, model.digest, "initial", model=model, note=note)
 

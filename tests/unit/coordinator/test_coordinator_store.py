@@ -152,8 +152,15 @@ def test_a_void_or_unknown_round_is_not_applied(store: CoordinatorStore, model_o
     assert len(store.versions()) == 1
 
 
-def test_the_history_begins_once(store: CoordinatorStore, model_of: ModelOf) -> None:
-    store.commit_initial(model_of(0))
+def test_the_history_begins_anew_only_while_nothing_is_learned(
+    store: CoordinatorStore, model_of: ModelOf, train: Train
+) -> None:
+    first = store.commit_initial(model_of(0))
+    again = store.commit_initial(model_of(3, n_features=2))
+    assert (again.version, again.parent, again.task) == (1, 0, "initial")
+    assert store.current_version() == again
+    check_chain([first, again])
+    train(store, 2)
     with pytest.raises(ProtocolError, match="begun already"):
         store.commit_initial(model_of(1))
 

@@ -21,7 +21,7 @@ ModelOf: TypeAlias = Callable[..., Model]
 Train: TypeAlias = Callable[..., Version]
 
 SETTINGS = """
-fleet = {ca = "ca.crt", key = "c.key", certificate = "c.crt"}
+fleet = {ca = "ca.crt", key = "c.key", certificate = "c.crt", revoked = "revoked"}
 broker = {host = "localhost"}
 state = {folder = "state"}
 model = {features = ["f0", "f1", "f2", "f3"], classes = ["still", "moving"]}

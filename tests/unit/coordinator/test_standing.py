@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from fedring.coordinator.records import Outcome
 from fedring.coordinator.settings import CoordinatorSettings
 from fedring.coordinator.standing import prepare
 from fedring.fleet.authority import Fleet, create_fleet
@@ -50,6 +52,28 @@ def test_a_model_that_cannot_travel_is_told_before_anything_is_stored(fleet: Fle
         version = mended.store.current_version()
         assert version is not None
         assert mended.store.model(version).features == ("x_mean", "y_mean", "z_mean")
+
+
+def test_another_model_begins_anew_while_nothing_is_learned(fleet: Fleet) -> None:
+    changed = ('"x_mean", "y_mean", "z_mean"', '"warmth"')
+    with prepare(settings(fleet)):
+        pass
+    with prepare(settings(fleet, changed)) as standing:
+        version = standing.store.current_version()
+        assert version is not None
+        assert standing.store.model(version).features == ("warmth",)
+        epoch, number = standing.store.next_round()
+        learned = standing.store.model(version).with_weights(np.ones(258))
+        outcome = Outcome(epoch=epoch, round=number, contributors=3)
+        standing.store.commit_version(learned, outcome, parent=version.version)
+    with prepare(settings(fleet, changed, ("#seed = 0", "seed = 1"))) as standing:
+        assert standing.store.n_versions("train") == 1
+    with (
+        pytest.raises(ConfigError, match="holds another model") as caught,
+        prepare(settings(fleet)),
+    ):
+        pass
+    assert caught.value.name == "config.model-changed"
 
 
 class TestRevocationList:
