@@ -75,13 +75,14 @@ class Void:
         ring: its number in the round.
         reason: one line for people.
         members: how many it had.
-        silent: who owed a release and said nothing.
+        unreleased: who owed a release and gave none, or a bad one, as the coordinator itself saw
+            it; whoever refused it openly is not counted.
     """
 
     ring: int
     reason: str
     members: int
-    silent: tuple[int, ...] = ()
+    unreleased: tuple[int, ...] = ()
 
 
 class Ring:
@@ -131,10 +132,11 @@ class Ring:
         self._choose_at: float | None = None
         self._question: dict[int, bytes] = {}
         self._repeat_at = 0.0
-        self._asked_at = 0.0
+        self._begun_at = self._asked_at = self._alive_at = 0.0
         self._deadline = 0.0
         self._first_by = 0.0
         self._lap_began = 0.0
+        self._called: Signed[Call] | None = None
         self._list: Signed[List] | None = None
         self._releases: dict[int, bytes] = {}
 
@@ -194,7 +196,7 @@ class Ring:
             case Taken():
                 taken = unverified.verified_by(peer, Taken).message
                 if self._lap and taken.about == self._lap.digest:
-                    self._lap_taken = True
+                    self._lap_taken |= taken.sender == self._lap.message.order[0]
             case Here():
                 return self._here(unverified.verified_by(peer, Here).message, now)
             case Release():
@@ -206,8 +208,13 @@ class Ring:
     def lost(self, number: int, now: float) -> Effects:
         """A member is gone for this round and has said so, or restarted."""
         self._alive.discard(number)
-        if self.stage is Stage.CALL and number in self._question:
+        if number not in self._question:
+            return []
+        if self.stage is Stage.CALL:
             return self._next_lap(now)
+        if self.stage is Stage.LIST:
+            name = self._membership.members[number].peer.name
+            return self._void(f"{name} left between list and release")
         return []
 
     def tick(self, now: float, alive_at: float) -> Effects:
@@ -217,6 +224,7 @@ class Ring:
             now: the clock.
             alive_at: when our own connection was last proven alive; silence counts only then.
         """
+        self._alive_at = max(self._alive_at, alive_at)
         self._arrivals.drop_neglected(now)
         if self.stage is Stage.ENDED:
             return []
@@ -232,11 +240,15 @@ class Ring:
         return []
 
     def reconnected(self, now: float) -> Effects:
-        """Our connection is back: ask again, and count silence anew."""
+        """Our connection is back: ask again; the time without it counts for nobody."""
         if self.stage is Stage.ENDED:
             return []
-        self._deadline += max(0.0, now - self._asked_at)
+        outage_s = max(0.0, now - max(self._alive_at, self._begun_at))
+        self._alive_at = now
+        self._deadline += outage_s
         self._first_by = now + self._terms.patience_s
+        if self._choose_at is not None:
+            self._choose_at += outage_s
         return self._repeat(now)
 
     # -- laps ------------------------------------------------------------------------------
@@ -308,9 +320,14 @@ class Ring:
         passed = self._answer(hop.message.sender, Passed(**self._tag(), about=hop.digest))
         if self._lap and len(names) == len(self._lap.message.order):
             return [passed, *self._call(now)]
-        if self._choose_at is None:
+        if self._choose_at is None and self._is_enough(names):
             self._choose_at = now + self._terms.patience_s
         return [passed]
+
+    def _is_enough(self, names: tuple[int, ...]) -> bool:
+        """Whether each of these members would release for a list of them all."""
+        members = self._membership.members
+        return all(members[name].ready.message.threshold < len(names) for name in names)
 
     # -- call, list, releases --------------------------------------------------------------
 
@@ -321,13 +338,13 @@ class Ring:
         if self._best is None or self._lap is None:
             return self._next_lap(now)
         names = self._best[0]
-        self._alive &= set(names)
-        thresholds = [self._membership.members[name].ready.message.threshold for name in names]
-        if len(names) <= max(thresholds):
+        if not self._is_enough(names):
             return self._next_lap(now)
+        self._alive &= set(names)
         self.stage = Stage.CALL
         call = Call(**self._tag(), roster=self._membership.digest, lap=self._lap.message.lap)
-        raw = sign(call, self._identity).raw
+        self._called = sign(call, self._identity)
+        raw = self._called.raw
         self._ask(dict.fromkeys(names, raw), self._terms.patience_s, now)
         seconds = round(now - self._lap_began, 3)
         facts = {"ring": self.number, "contributors": len(names), "seconds": seconds}
@@ -375,7 +392,8 @@ class Ring:
             )
             self._suite.check_release(plaintext)
         except PeerError as fault:
-            return self._void(f"{peer.name} sent a bad release: {fault.reason}")
+            reason = f"{peer.name} sent a bad release: {fault.reason}"
+            return self._void(reason, unreleased=(release.sender,))
         self._releases[release.sender] = plaintext
         del self._question[release.sender]
         if self._question:
@@ -396,7 +414,9 @@ class Ring:
         if self._list is not None and refused.about == self._list.digest:
             return [note, *self._void(f"{peer.name} refused the list: {refused.reason}")]
         own = {self._membership.digest, self._announce.digest}
-        if refused.about in own or self.stage is Stage.CALL:
+        if self._called is not None and self.stage is Stage.CALL:
+            own.add(self._called.digest)
+        if refused.about in own:
             return [note, *self.lost(peer.number, now)]
         return [note]
 
@@ -404,7 +424,7 @@ class Ring:
 
     def _ask(self, question: dict[int, bytes], patience_s: float, now: float) -> None:
         self._question = question
-        self._asked_at = now
+        self._begun_at = self._asked_at = now
         self._deadline = now + patience_s
         self._repeat_at = now + self._repeat_s
 
@@ -432,18 +452,18 @@ class Ring:
 
     def _too_late(self, now: float) -> Effects:
         missing = sorted(self._question)
-        names = ", ".join(self._membership.members[name].peer.name for name in missing)
+        names = ", ".join(self._name(name) for name in missing)
         match self.stage:
             case Stage.LAP:
-                return self._call(now) if self._best else self._next_lap(now)
+                return self._call(now)
             case Stage.CALL:
                 self._alive -= set(missing)
                 note = Report("not there", {"ring": self.number, "devices": names.split(", ")})
                 return [note, *self._next_lap(now)]
-        return self._void(f"no release from {names}", silent=tuple(missing))
+        return self._void(f"no release from {names}", unreleased=tuple(missing))
 
-    def _void(self, reason: str, silent: tuple[int, ...] = ()) -> Effects:
-        self.outcome = Void(self.number, reason, len(self.members), silent)
+    def _void(self, reason: str, unreleased: tuple[int, ...] = ()) -> Effects:
+        self.outcome = Void(self.number, reason, len(self.members), unreleased)
         return self._end([Report("ring void", {"ring": self.number, "reason": reason})])
 
     def _end(self, effects: Effects) -> Effects:
@@ -466,4 +486,7 @@ class Ring:
         return self._send(to, sign(message, self._identity).raw)
 
     def _send(self, to: int, raw: bytes) -> Send:
-        return Send(self._membership.members[to].peer.name, raw)
+        return Send(self._name(to), raw)
+
+    def _name(self, number: int) -> str:
+        return self._membership.members[number].peer.name

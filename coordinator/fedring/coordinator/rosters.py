@@ -39,6 +39,10 @@ class Cohorts:
         n_cohorts = -(-len(ordered) // ring_size)
         self.table = {number: place % n_cohorts for place, number in enumerate(ordered)}
 
+    def largest(self, ring_size: int) -> int:
+        """Members of the largest ring: the ring size, or more where a cohort has grown."""
+        return max([ring_size, *Counter(self.table.values()).values()])
+
     def of(self, number: int) -> int:
         """The device's cohort; a new device joins the smallest that has room."""
         if number not in self.table:
@@ -63,15 +67,16 @@ class Choice:
     turned_away: Mapping[int, str]
 
 
-def choose(candidates: Sequence[Joined]) -> Choice:
+def choose(candidates: Sequence[Joined], most: int = MAX_ROSTER) -> Choice:
     """Form the largest ring in which every member's own threshold can be met.
 
-    Whoever wants more company than the ring can offer is left out, the most demanding first. At
-    most 64 fit; the lowest numbers go first. Of two with one round key or one name the later is
+    Whoever wants more company than the ring can offer is left out, the most demanding first. The
+    lowest numbers go first. Of two with one round key or one name the later is
     left out: it may have copied, the earlier cannot.
 
     Args:
         candidates: in the order in which they came; distinct numbers.
+        most: members of the ring, 2..64.
     """
     members: list[Joined] = []
     turned_away: dict[int, str] = {}
@@ -86,10 +91,8 @@ def choose(candidates: Sequence[Joined]) -> Choice:
         names.add(joined.peer.name)
         members.append(joined)
     members.sort(key=lambda joined: joined.number)
-    turned_away |= {
-        joined.number: f"ring is full at {MAX_ROSTER}" for joined in members[MAX_ROSTER:]
-    }
-    members = members[:MAX_ROSTER]
+    turned_away |= {joined.number: f"ring is full at {most}" for joined in members[most:]}
+    members = members[:most]
     while members:
         demanding = max(members, key=lambda joined: joined.ready.message.threshold)
         if demanding.ready.message.threshold < len(members):

@@ -112,7 +112,10 @@ class Round:
         self._formed: set[int] = set()
         self._rings: list[Ring] = []
         self._ring_of: dict[int, Ring] = {}
+        self._out: set[int] = set()
         self._ready_deadline: float | None = None
+        self._closed = False
+        self._closed = False
         self._late_ring_formed = False
         self._n_late_rings = 0
         self._ended = False
@@ -146,7 +149,7 @@ class Round:
         if self._ended:
             return None
         times = [ring.deadline for ring in self._rings]
-        if self._waiting or self._late:
+        if not self._closed:
             times.append(self._ready_deadline)
         return min((time for time in times if time is not None), default=None)
 
@@ -178,7 +181,7 @@ class Round:
             if ring is None:
                 return []
             peer = ring.speaks_for(message.sender, source)
-            return self._and_end([*ring.receive(peer, unverified, now)], now)
+            return [*ring.receive(peer, unverified, now), *self._progress(now)]
         except PeerError as fault:
             fault.sender = fault.sender or source
             fault.kind = fault.kind or message.kind
@@ -202,6 +205,9 @@ class Round:
     def reconnected(self, now: float) -> Effects:
         """Our connection is back: what is retained or unanswered goes out again."""
         effects: Effects = [] if self._ended else [Announced(self._announce.raw)]
+        if self._ready_deadline is not None:
+            patience_s = self._announce.message.ring.patience_s
+            self._ready_deadline = max(self._ready_deadline, now + patience_s)
         for ring in self._rings:
             effects += ring.reconnected(now)
         return effects
@@ -220,6 +226,7 @@ class Round:
         if number in self._ring_of or number in self._waiting or number in self._late:
             return []
         if rounds := self.bench.rounds_left(number, self.number):
+            self._has_answered(number, now)
             return [self._refuse(joined, f"benched for {rounds} more rounds: broke rings")]
         if self._ended or self._late_ring_formed:
             return [self._refuse(joined, "round closed")]
@@ -228,9 +235,7 @@ class Round:
             self._cohorts.of(number)
             effects.append(Dealt(dict(self._cohorts.table)))
         self._present[number] = source
-        self._answered.add(number)
-        if self._ready_deadline is None:
-            self._ready_deadline = now + announce.ring.ready_s
+        self._has_answered(number, now)
         late = self._cohorts.of(number) in self._formed
         (self._late if late else self._waiting)[number] = joined
         return effects + self._progress(now)
@@ -260,36 +265,52 @@ class Round:
         known = self._waiting.get(number) or self._late.get(number)
         if (ring := self._ring_of.get(number)) is not None:
             peer = ring.speaks_for(number, source)
-            return self._and_end([*ring.receive(peer, unverified, now)], now)
+            return [*ring.receive(peer, unverified, now), *self._progress(now)]
         if known is not None:
             unverified.verified_by(known.peer, Refused)
+            self._out.add(number)  # whatever `ready` of it is still on its way
+        elif number not in self._present:
+            return []
         refused = unverified.message
         reason = refused.reason if isinstance(refused, Refused) else ""
-        self._answered.add(number)
+        self._has_answered(number, now)
         self._waiting.pop(number, None)
         self._late.pop(number, None)
         return [Report("declined", {"device": source, "reason": reason}), *self._progress(now)]
 
     # -- rings ------------------------------------------------------------------------------
 
+    def _has_answered(self, number: int, now: float) -> None:
+        self._answered.add(number)
+        if self._ready_deadline is None:
+            self._ready_deadline = now + self._announce.message.ring.ready_s
+
     def _progress(self, now: float) -> Effects:
         """Form the rings that can be formed, and end the round when nothing is left to do."""
         if self._ended:
             return []
-        closed = self._ready_deadline is not None and now >= self._ready_deadline
+        if self._ready_deadline is not None and now >= self._ready_deadline:
+            self._closed = True
         effects: Effects = []
         cohorts = {self._cohorts.of(number) for number in self._waiting}
         for cohort in sorted(cohorts - self._formed):
             awaited = {n for n in self._present if self._cohorts.table.get(n) == cohort}
-            if closed or awaited <= self._answered:
+            if self._closed or awaited <= self._answered:
                 effects += self._form_cohort(cohort, now)
         rings_ended = bool(self._rings) and all(ring.outcome for ring in self._rings)
-        if not self._waiting and (closed or rings_ended or self._nobody_is_awaited()):
+        if not self._waiting and (self._closed or rings_ended or not self._awaits_anybody()):
             effects += self._form_late_ring(now)
-        return self._and_end(effects, now)
+        return self._and_end(effects)
 
-    def _nobody_is_awaited(self) -> bool:
-        return bool(self._answered) and self._present.keys() <= self._answered
+    def _awaits_anybody(self) -> bool:
+        return not self._answered or not self._present.keys() <= self._answered
+
+    def _awaits_a_cohort(self) -> bool:
+        """Whether another ring may form in time, besides that of the late ones."""
+        if self._closed:
+            return False
+        unformed = (n for n, cohort in self._cohorts.table.items() if cohort not in self._formed)
+        return any(n in self._present and n not in self._answered for n in unformed)
 
     def _form_cohort(self, cohort: int, now: float) -> Effects:
         self._formed.add(cohort)
@@ -302,18 +323,19 @@ class Round:
         return self._run(choice.members, now) if choice.members else []
 
     def _form_late_ring(self, now: float) -> Effects:
+        """Form the one later ring; when it is too small, wait for more as long as others run."""
         if self._late_ring_formed or not self._late:
+            return []
+        choice = choose(list(self._late.values()))
+        others_run = any(ring.outcome is None for ring in self._rings)
+        if not choice.members and (others_run or self._awaits_a_cohort()):
             return []
         self._late_ring_formed = True
         late, self._late = self._late, {}
-        choice = choose(list(late.values()))
         effects: Effects = [
             self._refuse(late[number], reason) for number, reason in choice.turned_away.items()
         ]
-        if choice.members:
-            self._n_late_rings = 1
-            effects += self._run(choice.members, now)
-        return effects
+        return effects + (self._run(choice.members, now) if choice.members else [])
 
     def _run(self, members: tuple[Joined, ...], now: float) -> Effects:
         ring = Ring(
@@ -328,16 +350,14 @@ class Round:
         self._ring_of |= {joined.number: ring for joined in members}
         return [*ring.start(now)]
 
-    def _and_end(self, effects: Effects, now: float) -> Effects:
+    def _and_end(self, effects: Effects) -> Effects:
         """Add the end of the round when every ring has come to its own."""
         if self._ended or self._waiting or self._late:
             return effects
-        if not self._rings and not self._nobody_is_awaited():
-            closed = self._ready_deadline is not None and now >= self._ready_deadline
-            if not closed:
-                return effects
         outcomes = [ring.outcome for ring in self._rings]
         if any(outcome is None for outcome in outcomes):
+            return effects
+        if not self._answered or self._awaits_a_cohort():
             return effects
         self._ended = True
         sums = tuple(one for one in outcomes if isinstance(one, RingSum))
@@ -346,7 +366,7 @@ class Round:
             for number in one.names:
                 self.bench.contributed(number)
         for void in voids:
-            for number in void.silent:
+            for number in void.unreleased:
                 self.bench.silent(number, self.number)
         return [*effects, Ended(sums, voids)]
 

@@ -388,12 +388,13 @@ class Coordinator:
     def _terms(self, model: Model, plan: Plan) -> RingTerms:
         ring = self._settings.ring
         body_bytes = 4 * n_values(model, plan.task) + 4096
+        members = Cohorts(self._store.devices.cohorts()).largest(ring.size)
         return RingTerms(
             size=ring.size,
             ready_s=ring.ready_s,
             patience_s=ring.patience_s,
             release_s=ring.release_s,
-            lap_s=lap_s(ring.size, body_bytes, self._rate),
+            lap_s=lap_s(members, body_bytes, self._rate),
         )
 
     # -- in a round ------------------------------------------------------------------------
@@ -481,7 +482,7 @@ class Coordinator:
             rings=running.rings,
             late_rings=running.round.n_late_rings,
             void_rings=tuple(
-                VoidRing(ring=void.ring, reason=void.reason, silent=void.silent)
+                VoidRing(ring=void.ring, reason=void.reason, silent=void.unreleased)
                 for void in conclusion.voids
             ),
             seconds={

@@ -60,7 +60,8 @@ class Departure:
         """
         chunks = min(chunks, self.hop.message.n_chunks)
         if stalled and chunks <= self.acknowledged:
-            self._next = chunks
+            # Fewer than before: the receiver had to drop what it had.
+            self._next = self.acknowledged = chunks
         self.acknowledged = max(self.acknowledged, chunks)
         self._next = max(self._next, self.acknowledged)
         yield from self._window()
