@@ -108,7 +108,7 @@ class Stage:
         self.children[machine] = child = Child.start(
             ["env", f"--chdir={home}", "bash", "-euc", "\n".join([*before, f"exec {last}"])],
             name=machine,
-            log=home / "log",
+            log=home / "fedring.log",
             environment={**self._environment, "HOME": str(home)},
         )
         return child
@@ -194,10 +194,10 @@ def test_the_page_leads_to_a_published_model(
         write_measurements(home / example.place, example.text, seed=board)
         stage.start(home.name, run_board)
 
-    await_line(coordinator, "finished: 10 training rounds are done")
-    await_line(stage.children["b01.local"], "keeps version 11 of the model")
+    await_line(coordinator, "finished: 5 training rounds are done")
+    await_line(stage.children["b01.local"], "keeps version 6 of the model")
     (look,) = commands("model")
-    assert re.search(r"^11 +10 +train +1/11 +5 ", stage.type("broker.local", look), re.MULTILINE)
+    assert re.search(r"^6 +5 +train +1/6 +5 ", stage.type("broker.local", look), re.MULTILINE)
     assert (broker_home / "coordinator" / "model.npz").is_file()
 
     (use,) = commands("predict")
