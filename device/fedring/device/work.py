@@ -97,6 +97,8 @@ class Library:
         self._fetching: dict[bytes, _Fetching] = {}
         self._model: Model | None = None
         self._alone = asyncio.Lock()
+        epoch, kept = store.memory().get("model", (0, -1))
+        self._kept: tuple[int, int] = (epoch, kept)  # read once: asked for at every message
 
     def receive(self, digest: bytes, index: int, data: bytes) -> None:
         """A chunk of some model came in."""
@@ -143,8 +145,8 @@ class Library:
         return fetching.fetch.chunks
 
     async def _keep(self, model: Model, epoch: int, reference: ModelReference) -> None:
-        here = [epoch, reference.version]
-        if self._store.memory().get("model", [0, -1]) >= here and self._file.exists():
+        here = (epoch, reference.version)
+        if self._kept >= here and self._file.exists():
             return
         note = {
             "fleet": self._fleet,
@@ -154,12 +156,13 @@ class Library:
         }
         await asyncio.to_thread(keep_model, self._file, model, note)
         self._store.remember(model=here)
+        self._kept = here
 
     @property
     def version(self) -> int | None:
         """Version of the model in the file."""
-        kept = self._store.memory().get("model")
-        return kept[1] if kept else None
+        _, version = self._kept
+        return version if version >= 0 else None
 
 
 class Workshop:

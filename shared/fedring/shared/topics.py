@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, Final
+from functools import lru_cache
+from typing import Final
 
 from attrs import frozen
 
@@ -25,6 +26,7 @@ OTHER: Final = "other"
 _NAME: Final = re.compile(r"[a-z0-9-]{1,32}")
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,8}")  # one spelling for each number
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_REMEMBERED: Final = 1024  # topics read lately: more than a coordinator meets in a round
 
 
 class Payload(StrEnum):
@@ -189,6 +191,7 @@ class Topics:
         self.fleet = fleet
         self.root = root
         self._prefix = f"{root}/{fleet}/"
+        self._find: Final = lru_cache(maxsize=_REMEMBERED)(self._search)
 
     def __repr__(self) -> str:
         return f"Topics({self.fleet!r}, root={self.root!r})"
@@ -269,8 +272,8 @@ class Topics:
         found = self._find(topic)
         if found is None:
             return None
-        row, values = found
-        return row.make(*values)
+        _, read = found
+        return read
 
     def row(self, topic: str) -> Row | None:
         """The line of `LAYOUT` that a topic belongs to; None for foreign topics."""
@@ -282,14 +285,14 @@ class Topics:
         row = self.row(topic)
         return OTHER if row is None else row.traffic
 
-    def _find(self, topic: str) -> tuple[Row, list[Any]] | None:
+    def _search(self, topic: str) -> tuple[Row, Topic] | None:
         if not topic.startswith(self._prefix):
             return None
         levels = topic[len(self._prefix) :].split("/")
         for row, pattern in _PATTERNS.get(len(levels), ()):
             values = _match(pattern, levels)
             if values is not None:
-                return row, values
+                return row, row.make(*values)
         return None
 
 
