@@ -115,7 +115,6 @@ class Round:
         self._out: set[int] = set()
         self._ready_deadline: float | None = None
         self._closed = False
-        self._closed = False
         self._late_ring_formed = False
         self._n_late_rings = 0
         self._ended = False
@@ -335,7 +334,10 @@ class Round:
         effects: Effects = [
             self._refuse(late[number], reason) for number, reason in choice.turned_away.items()
         ]
-        return effects + (self._run(choice.members, now) if choice.members else [])
+        if choice.members:
+            self._n_late_rings = 1
+            effects += self._run(choice.members, now)
+        return effects
 
     def _run(self, members: tuple[Joined, ...], now: float) -> Effects:
         ring = Ring(

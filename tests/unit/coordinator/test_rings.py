@@ -1,0 +1,533 @@
+"""One ring: laps, call, list, releases, with real members and one of them or all misbehaving."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from attrs import define, evolve
+
+from fedring.coordinator.announcing import Announcing
+from fedring.coordinator.rings import MAX_ARRIVALS, MAX_TOKENS_BY_SENDER, Ring, Stage, Void
+from fedring.coordinator.rounds import Ended
+from fedring.lab.simulate.cast import device
+from fedring.lab.simulate.fleet import QUICK
+from fedring.lab.simulate.rehearsal import Drop, Post, Rehearsal
+from fedring.shared.effects import Send
+from fedring.shared.envelopes import Signed, open_envelope, sign
+from fedring.shared.errors import PeerError
+from fedring.shared.messages import (
+    CHUNK_BYTES,
+    COORDINATOR_NAME,
+    Call,
+    Hop,
+    Lap,
+    Message,
+    Ready,
+    Refused,
+    Release,
+    Roster,
+    Taken,
+    tag,
+)
+from fedring.shared.tokens import Departure
+
+TWO_CHUNKS = 2 * CHUNK_BYTES // 4 - 200
+
+
+@define
+class Story:
+    """A ring of real members under the production coordinator, stopped where a test wants it."""
+
+    stage: Rehearsal
+    made: Announcing
+
+    @classmethod
+    def of(cls, n_members: int = 5, threshold: int = 2, **stage: Any) -> "Story":
+        rehearsal = Rehearsal((threshold,) * n_members, **stage)
+        made = rehearsal.announcing()
+        rehearsal.direct(made)
+        for number in rehearsal.actors:
+            rehearsal.shows(made.announce.raw, number)
+        return cls(rehearsal, made)
+
+    @property
+    def ring(self) -> Ring:
+        assert self.stage.round is not None
+        (ring,) = self.stage.round._rings
+        return ring
+
+    @property
+    def outcome(self) -> object:
+        return self.ring.outcome
+
+    @property
+    def reason(self) -> str:
+        """Why the ring is void."""
+        assert isinstance(self.outcome, Void)
+        return self.outcome.reason
+
+    @property
+    def contributors(self) -> tuple[int, ...]:
+        """Who is in the sum that the ring ended in, after a look at the sum itself."""
+        assert self.stage.ended is not None
+        (ring_sum,) = self.stage.ended.sums
+        opened = self.stage.opened(self.made)
+        assert opened.total.tolist() == self.stage.total(*ring_sum.names)
+        return ring_sum.names
+
+    def until(self, kind: str) -> list[Post]:
+        """Deliver everything up to messages of this kind, and give those."""
+        held: list[Post] = []
+
+        def hold(post: Post) -> bool:
+            if post.message.kind == kind:
+                held.append(post)
+            return post.message.kind == kind
+
+        self.stage.deliver(hold)
+        return held
+
+    def sent(self, kind: type[Message]) -> list[tuple[str, Message]]:
+        """What the coordinator sent of a kind, and to whom."""
+        return [
+            (effect.to, message)
+            for effect in self.stage.staged
+            if isinstance(effect, Send)
+            and isinstance(message := open_envelope(effect.data).message, kind)
+        ]
+
+    def laps(self) -> list[tuple[int, ...]]:
+        """The orders of the laps so far."""
+        orders = []
+        for _, message in self.sent(Lap):
+            assert isinstance(message, Lap)
+            if message.order not in orders:
+                orders.append(message.order)
+        return orders
+
+    def says(self, number: int, message: Message | Signed[Any]) -> None:
+        """A device says what a test puts into its mouth."""
+        signed = sign(message, device(number)) if isinstance(message, Message) else message
+        self.stage.hand_over(Post(device(number).name, COORDINATOR_NAME, signed.raw))
+
+    def header(self, number: int) -> dict[str, Any]:
+        return tag("rehearsal", 1, 1, number)
+
+    def refuses(self, number: int, about: bytes) -> None:
+        self.says(number, Refused(**self.header(number), about=about, reason="no"))
+
+    def lap(self) -> Signed[Lap]:
+        assert self.ring._lap is not None
+        return self.ring._lap
+
+    def token(
+        self, names: tuple[int, ...], *, body: bytes | None = None, **changes: Any
+    ) -> Departure:
+        """A token as its last name would sign it, over zeros."""
+        size = self.ring._suite.body_bytes
+        fields = {**self.header(names[-1]), "names": names, "size": size, **changes}
+        fields["names"] = fields.pop("names_instead", names)
+        hop = sign(Hop(**{"lap": self.lap().raw, **fields}), device(names[-1]))
+        return Departure(hop, bytes(fields["size"]) if body is None else body, device(names[-1]))
+
+    def offers(self, departure: Departure, pieces: int = 99) -> list[str]:
+        """The coordinator gets a token; gives the kinds of its answers."""
+        before = len(self.stage.staged)
+        for raw in list(departure.begin())[: pieces + 1]:
+            name = device(departure.hop.message.sender).name
+            self.stage.hand_over(Post(name, COORDINATOR_NAME, raw))
+        return self.answers(self.stage.staged[before:], departure.hop.message.sender)
+
+    @staticmethod
+    def answers(effects: Iterable[object], to: int) -> list[str]:
+        return [
+            open_envelope(effect.data).message.kind
+            for effect in effects
+            if isinstance(effect, Send) and effect.to == device(to).name
+        ]
+
+
+def lose(*kinds: str, of: str = "", to: str = "") -> Drop:
+    """Loses messages of these kinds, from or to somebody."""
+    return lambda post: (
+        post.message.kind in kinds and of in ("", post.source) and to in ("", post.to)
+    )
+
+
+# -- what ends in a sum ---------------------------------------------------------------------
+
+
+def test_a_ring_ends_in_the_sum_over_all_its_members() -> None:
+    story = Story.of(5)
+    story.stage.deliver()
+    assert story.contributors == (1, 2, 3, 4, 5)
+    assert story.laps() == [(1, 2, 3, 4, 5)]
+
+
+def test_the_roster_holds_the_readies_themselves() -> None:
+    story = Story.of(3)
+    story.stage.deliver()
+    _, roster = story.sent(Roster)[0]
+    assert isinstance(roster, Roster)
+    assert roster.readies == tuple(story.stage.sent(n, Ready)[0].raw for n in (1, 2, 3))
+
+
+def test_a_complete_token_is_taken_at_once() -> None:
+    story = Story.of(4)
+    story.stage.deliver()
+    assert story.stage.now == 0.0
+    assert isinstance(story.stage.ended, Ended)
+
+
+@pytest.mark.parametrize("dead", [(2,), (3,), (5,), (2, 4)])
+def test_a_dead_member_is_gone_round(dead: tuple[int, ...]) -> None:
+    story = Story.of(5)
+    story.until("lap")
+    story.stage.asleep = {device(number).name for number in dead}
+    story.stage.wait(30.0)
+    assert story.contributors == tuple(n for n in range(1, 6) if n not in dead)
+
+
+def test_a_dead_first_member_costs_one_patience() -> None:
+    story = Story.of(4)
+    story.until("lap")
+    story.stage.asleep = {"b01"}
+    story.stage.wait(30.0)
+    assert story.laps()[:2] == [(1, 2, 3, 4), (2, 3, 4, 1)]
+    assert story.contributors == (2, 3, 4)
+
+
+def test_the_longest_token_within_a_patience_is_taken() -> None:
+    story = Story.of(6)
+    story.until("lap")
+    short, longer = story.token((1, 2, 3)), story.token((1, 2, 3, 4, 5))
+    assert story.offers(short) == ["progress", "passed"]
+    story.stage.now = 1.0
+    assert story.offers(longer) == ["progress", "passed"]
+    story.stage.on_its_way.clear()
+    assert story.ring.stage is Stage.LAP
+    story.stage.stage(story.ring.tick(QUICK.patience_s, QUICK.patience_s))
+    assert {to for to, _ in story.sent(Call)} == {f"b0{number}" for number in range(1, 6)}
+
+
+def test_one_who_does_not_answer_the_call_is_left_out_of_the_next_lap() -> None:
+    story = Story.of(5)
+    story.stage.wait(30.0, lose("here", of="b03"))
+    assert story.laps() == [(1, 2, 3, 4, 5), (2, 4, 5, 1)]
+    assert story.contributors == (1, 2, 4, 5)
+
+
+def test_one_who_refuses_the_call_is_left_out_at_once() -> None:
+    story = Story.of(5)
+    (call, *_) = [post for post in story.until("call") if post.to == "b03"]
+    story.refuses(3, story.ring._called.digest if story.ring._called else b"")
+    assert story.laps() == [(1, 2, 3, 4, 5), (2, 4, 5, 1)]
+    assert call.message.kind == "call"
+
+
+def test_another_refusal_during_the_call_counts_for_nothing() -> None:
+    story = Story.of(5)
+    story.until("call")
+    story.refuses(3, b"x" * 32)
+    assert story.ring.stage is Stage.CALL
+    assert len(story.laps()) == 1
+
+
+def test_all_is_asked_again_until_it_is_answered() -> None:
+    story = Story.of(4)
+    lost: set[tuple[str, str, str]] = set()
+
+    def lose_first(post: Post) -> bool:
+        if post.message.kind in ("hop", "chunk", "taken", "passed", "progress"):
+            return False
+        key = (post.source, post.to, post.message.kind)
+        return key not in lost and not lost.add(key)  # type: ignore[func-returns-value]
+
+    story.stage.wait(30.0, lose_first)
+    assert story.contributors == (1, 2, 3, 4)
+    assert {kind for _, _, kind in lost} >= {"ready", "roster", "lap", "call", "here", "list"}
+
+
+# -- what ends void -------------------------------------------------------------------------
+
+
+def test_after_three_laps_the_ring_is_void() -> None:
+    story = Story.of(6, threshold=1)
+    story.stage.wait(80.0, lose("here"), step=0.5)
+    assert isinstance(story.outcome, Void)
+    assert story.outcome.unreleased == ()
+
+
+def test_three_laps_and_no_more() -> None:
+    story = Story.of(4, threshold=1)
+    story.stage.wait(90.0, lose("hop"), step=0.5)
+    assert len(story.laps()) == 3
+    assert story.reason == "no complete token in 3 laps"
+
+
+def test_too_few_left_is_void_before_any_lap() -> None:
+    story = Story.of(4, threshold=3)
+    story.until("lap")
+    story.refuses(2, story.made.announce.digest)
+    story.stage.asleep = {"b01"}
+    story.stage.wait(30.0)
+    assert "3 of 4 members left, one of them answers above 3" in story.reason
+
+
+def test_no_release_of_one_is_void_and_names_the_silent() -> None:
+    story = Story.of(4)
+    story.stage.wait(15.0, lose("release", of="b02"))
+    assert isinstance(story.outcome, Void)
+    assert story.reason == "no release from b02"
+    assert story.outcome.unreleased == (2,)
+    assert story.stage.bench.strikes == {2: 1}
+
+
+def test_a_refused_list_is_void_and_benches_nobody() -> None:
+    story = Story.of(4)
+    story.until("list")
+    asked = story.ring._list
+    assert asked is not None
+    story.refuses(2, asked.digest)
+    assert story.reason == "b02 refused the list: no"
+    assert isinstance(story.outcome, Void)
+    assert story.outcome.unreleased == ()
+    assert story.stage.bench.strikes == {}
+
+
+def test_a_restart_between_list_and_release_is_void_at_once_and_benches_nobody() -> None:
+    story = Story.of(4)
+    story.until("list")
+    story.stage.reboot(2)
+    story.stage.shows(story.made.announce.raw, 2)
+    story.stage.deliver()
+    assert "b02 left between list and release" in story.reason
+    assert story.stage.now == 0.0
+    assert story.stage.bench.strikes == {}
+
+
+def test_a_restart_during_the_call_costs_a_lap() -> None:
+    story = Story.of(4)
+    story.until("call")
+    story.stage.reboot(2)
+    story.stage.shows(story.made.announce.raw, 2)
+    story.stage.wait(20.0)
+    assert story.contributors == (1, 3, 4)
+
+
+BAD_RELEASES: dict[str, Callable[[Release], dict[str, Any]]] = {
+    "cut": lambda release: {"sealed": release.sealed[:-1]},
+    "changed": lambda release: {"sealed": bytes([release.sealed[0] ^ 1]) + release.sealed[1:]},
+    "junk": lambda release: {"sealed": b"junk"},
+}
+
+
+@pytest.mark.parametrize("damage", BAD_RELEASES)
+def test_a_bad_release_is_void_and_names_its_sender(damage: str) -> None:
+    story = Story.of(4)
+    (honest,) = [post for post in story.until("release") if post.source == "b02"]
+    release = honest.message
+    assert isinstance(release, Release)
+    story.says(2, evolve(release, **BAD_RELEASES[damage](release)))
+    assert story.reason.startswith("b02 sent a bad release")
+    assert isinstance(story.outcome, Void)
+    assert story.outcome.unreleased == (2,)
+
+
+def test_a_release_for_another_list_or_in_anothers_name_changes_nothing() -> None:
+    story = Story.of(4)
+    posts = {post.source: post for post in story.until("release")}
+    release = posts["b02"].message
+    assert isinstance(release, Release)
+    story.says(2, evolve(release, list=b"x" * 32))
+    story.says(2, evolve(release, roster=b"x" * 32))
+    story.says(3, evolve(release, sender=2))
+    story.stage.hand_over(Post("b03", COORDINATOR_NAME, posts["b02"].data))
+    assert len(story.stage.complaints) == 4
+    assert story.ring._releases == {}
+    for post in posts.values():
+        story.stage.hand_over(post)
+    assert story.contributors == (1, 2, 3, 4)
+
+
+def test_a_release_that_comes_twice_counts_once() -> None:
+    story = Story.of(4)
+    posts = story.until("release")
+    for post in [posts[0], posts[0], *posts, *posts]:
+        story.stage.hand_over(post)
+    assert story.contributors == (1, 2, 3, 4)
+
+
+def test_a_release_after_the_deadline_opens_nothing() -> None:
+    story = Story.of(4)
+    held = story.until("release")
+    story.stage.wait(10.0, lose("release"))
+    assert isinstance(story.outcome, Void)
+    for post in held:
+        story.stage.hand_over(post)
+    assert isinstance(story.outcome, Void)
+
+
+# -- members that lie or flood --------------------------------------------------------------
+
+
+def test_a_token_too_short_for_its_names_ends_no_lap() -> None:
+    """One member alone cannot make the others look dead."""
+    story = Story.of(5)
+    story.until("lap")
+    story.offers(story.token((4,)))
+    assert story.ring._choose_at is None
+    story.stage.deliver()
+    story.stage.wait(10.0)
+    assert story.contributors == (1, 2, 3, 4, 5)
+
+
+def test_only_the_first_of_the_lap_can_say_that_it_has_begun() -> None:
+    story = Story.of(4)
+    story.until("lap")
+    story.stage.asleep = {"b01"}
+    story.says(3, Taken(**story.header(3), about=story.lap().digest))
+    story.stage.wait(QUICK.patience_s + 0.5)
+    assert len(story.laps()) == 2
+
+
+BAD_TOKENS: dict[str, Callable[[Story], Departure]] = {
+    "of an earlier lap": lambda story: story.token((1, 2), lap=b"an older lap"),
+    "the wrong size": lambda story: story.token((1, 2), size=7),
+    "names out of order": lambda story: story.token((2, 1)),
+    "a name twice": lambda story: story.token((1, 1)),
+    "a foreign name": lambda story: story.token((9, 1)),
+    "the sender not last": lambda story: story.token((1, 2), names_instead=(2, 3)),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TOKENS)
+def test_a_token_that_cannot_be_is_refused_at_its_header(case: str) -> None:
+    story = Story.of(4)
+    story.until("lap")
+    answers = story.offers(BAD_TOKENS[case](story), pieces=0)
+    assert answers == ["refused"]
+    assert len(story.ring._arrivals) == 0
+
+
+def test_a_member_has_its_tokens_counted() -> None:
+    story = Story.of(8, threshold=7)
+    story.until("lap")
+    names = [(1, 8), (2, 8), (3, 8), (4, 8), (5, 8)]
+    answers = [story.offers(story.token(one)) for one in names]
+    assert answers[:MAX_TOKENS_BY_SENDER] == [["progress", "passed"]] * MAX_TOKENS_BY_SENDER
+    assert answers[MAX_TOKENS_BY_SENDER:] == [["refused"]] * 2
+    assert len(story.ring._whole) == MAX_TOKENS_BY_SENDER
+
+
+def test_a_flood_of_headers_takes_no_memory_and_keeps_nobody_out() -> None:
+    story = Story.of(8, n_weights=TWO_CHUNKS)
+    story.until("lap")
+    for first in range(1, 8):
+        story.offers(story.token((first, 8)), pieces=1)
+    assert len(story.ring._arrivals) == MAX_ARRIVALS
+    assert story.offers(story.token((1, 2, 3, 4, 5, 6, 7))) == ["progress", "passed"]
+    story.stage.stage(story.ring.tick(QUICK.patience_s, QUICK.patience_s))
+    assert len(story.ring._arrivals) == 0
+
+
+def test_when_the_ring_has_its_token_others_are_told_to_forget_theirs() -> None:
+    story = Story.of(4)
+    story.until("call")
+    whole = next(iter(story.ring._whole))
+    assert story.offers(story.token((1, 2))) == ["refused"]
+    story.stage.deliver()
+    assert story.offers(story.token((2, 3))) == ["refused"]
+    assert whole in story.ring._whole
+
+
+def test_a_header_that_comes_again_is_answered_again() -> None:
+    story = Story.of(6, n_weights=TWO_CHUNKS)
+    story.until("lap")
+    token = story.token((1, 2, 3))
+    assert story.offers(token, pieces=1) == ["progress"]
+    assert story.offers(token, pieces=0) == ["progress"]
+    assert story.offers(token) == ["progress", "passed"]
+    assert story.offers(token, pieces=0) == ["passed"]
+
+
+def test_messages_of_outsiders_and_in_others_names_are_complaints() -> None:
+    story = Story.of(4)
+    story.until("lap")
+    before = (story.ring.stage, story.ring.deadline, dict(story.ring._question))
+    taken = Taken(**story.header(1), about=story.lap().digest)
+    for source, message in (
+        ("b02", sign(taken, device(1))),
+        ("b01", sign(taken, device(2))),
+        ("b02", sign(taken, device(2))),
+    ):
+        story.stage.hand_over(Post(source, COORDINATOR_NAME, message.raw))
+    assert len(story.stage.complaints) == 3
+    assert all(isinstance(fault, PeerError) and fault.sender for fault in story.stage.complaints)
+    outsider = sign(Taken(**story.header(9), about=story.lap().digest), device(9))
+    story.stage.hand_over(Post("b09", COORDINATOR_NAME, outsider.raw))
+    assert before == (story.ring.stage, story.ring.deadline, dict(story.ring._question))
+
+
+def test_a_changed_chunk_is_not_added_to_anything() -> None:
+    story = Story.of(4)
+    story.until("lap")
+    token = story.token((1, 2, 3, 4))
+    _, chunk = token.begin()
+    story.offers(token, pieces=0)
+    payload = bytearray(chunk)
+    payload[len(chunk) // 2] ^= 1
+    story.stage.hand_over(Post("b04", COORDINATOR_NAME, bytes(payload)))
+    assert len(story.stage.complaints) == 1
+    assert story.ring._whole == {}
+    assert story.ring.stage is Stage.LAP
+
+
+# -- our own connection ---------------------------------------------------------------------
+
+
+def test_silence_counts_only_while_we_could_have_heard() -> None:
+    story = Story.of(4)
+    held = story.until("release")
+    ring = story.ring
+    for second in range(1, 60):
+        story.stage.stage(ring.tick(float(second), alive_at=0.0))
+    assert ring.stage is Stage.LIST
+    story.stage.now = 60.0
+    story.stage.stage(ring.reconnected(60.0))
+    story.stage.stage(ring.tick(60.5, alive_at=60.5))
+    story.stage.stage(ring.tick(63.0, alive_at=63.0))
+    assert ring.stage is Stage.LIST, "they get the time that is theirs"
+    for post in held:
+        story.stage.hand_over(post)
+    assert story.contributors == (1, 2, 3, 4)
+
+
+def test_an_outage_does_not_prolong_a_ring_for_ever() -> None:
+    story = Story.of(4)
+    story.until("release")
+    ring = story.ring
+    for second in range(1, 40):
+        story.stage.stage(ring.tick(float(second), alive_at=float(second)))
+        if second % 2:
+            story.stage.stage(ring.reconnected(second + 0.1))
+    assert isinstance(ring.outcome, Void)
+
+
+def test_a_reconnect_asks_again() -> None:
+    story = Story.of(4)
+    story.until("release")
+    again = story.ring.reconnected(1.0)
+    assert [effect.to for effect in again if isinstance(effect, Send)] == [
+        "b01",
+        "b02",
+        "b03",
+        "b04",
+    ]
+
+
+def test_every_ring_ends_whatever_is_lost() -> None:
+    for kinds in (("roster",), ("lap",), ("hop",), ("chunk",), ("here",), ("list",), ("release",)):
+        story = Story.of(4)
+        story.stage.wait(100.0, lose(*kinds), step=0.5)
+        assert isinstance(story.outcome, Void), kinds
