@@ -154,6 +154,24 @@ MISTAKES: dict[str, tuple[str, list[Change], list[str]]] = {
             " this one has 67,158,024 [config.bad-value]",
         ],
     ),
+    "evaluation data without a column": (
+        "coordinator",
+        [("[ring]", '[evaluation]\nfile = "../../data/b01.csv"\nlabel = "when"\n\n[ring]')],
+        [
+            "{folder}/../../data/b01.csv: no column `when` [data.missing-column]",
+            "fedring: hint: columns of the file: `warmth`, `light`, `label`",
+        ],
+    ),
+    "another model than was learned": (
+        "coordinator",
+        [('"warmth"', '"wind"')],
+        [
+            "{folder}/state/coordinator.db holds another model than [model] describes: kind,"
+            " features, classes or layers differ [config.model-changed]",
+            "fedring: hint: put [model] back; or, for a new model, give [state] a new folder and"
+            " run fedring fleet epoch, then start again with the new revocation list",
+        ],
+    ),
     "unreachable broker": (
         "device",
         [],

@@ -104,7 +104,7 @@ def _begin(store: CoordinatorStore, described: Model) -> None:
             f"{store.database.path} holds another model than [model] describes: "
             "kind, features, classes or layers differ",
             name="config.model-changed",
-            hint="put [model] back; or for a new model give [state] a new folder, and run: "
+            hint="put [model] back; or, for a new model, give [state] a new folder and run "
             f"{NEW_EPOCH}",
         )
 
