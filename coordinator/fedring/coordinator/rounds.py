@@ -224,9 +224,12 @@ class Round:
         number = joined.number
         if number in self._ring_of or number in self._waiting or number in self._late:
             return []
+        if number in self._out:
+            return []
         if rounds := self.bench.rounds_left(number, self.number):
             self._has_answered(number, now)
-            return [self._refuse(joined, f"benched for {rounds} more rounds: broke rings")]
+            no = self._refuse(joined, f"benched for {rounds} more rounds: broke rings")
+            return [no, *self._progress(now)]
         if self._ended or self._late_ring_formed:
             return [self._refuse(joined, "round closed")]
         effects: Effects = []
