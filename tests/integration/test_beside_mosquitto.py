@@ -172,9 +172,15 @@ def inboxes(spy: Spy) -> set[str]:
 
 
 def a_round_passes(spy: Spy) -> None:
-    """Wait until a whole round has begun and ended."""
-    began = spy.event("ring formed", spy.now).facts["round"]
-    spy.event("model published", 0, round=began, contributors=len(ALL))
+    """Wait until a whole round with all devices has begun and ended."""
+    since = spy.now
+    began = spy.event("ring formed", since).facts["round"]
+
+    def ended(heard: Heard) -> bool:
+        wanted = {"event": "model published", "contributors": len(ALL)}.items()
+        return heard.facts.items() >= wanted and heard.facts["round"] >= began
+
+    spy.first(ended, since, what="a model from all devices")
 
 
 def test_a_whole_round_passes_and_the_thief_reads_no_inbox(site: Site) -> None:
