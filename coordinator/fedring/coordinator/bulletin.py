@@ -17,7 +17,7 @@ from fedring.coordinator.store import CoordinatorStore
 from fedring.shared.effects import Fact
 from fedring.shared.mqtt import Connection
 from fedring.shared.topics import Topics
-from fedring.shared.transfer import ModelShelf
+from fedring.shared.transfer import ModelShelf, Shelved
 
 KEPT_MODELS = 3
 """Models that the broker holds: the newest, and some for devices that are slow to fetch."""
@@ -44,7 +44,7 @@ class Bulletin:
         self._topics = topics
         self._connection = connection
         self._store = store
-        self._shelf = ModelShelf(topics, keep=KEPT_MODELS)
+        self._shelf = ModelShelf(topics, keep=KEPT_MODELS, held=_held(store))
         self._status: Mapping[str, Any] = {}
         self._headline: object = None
         self._quiet_until = 0.0
@@ -59,12 +59,17 @@ class Bulletin:
             gone = self._topics.history(version.version - KEPT_HISTORY)
             await self._connection.publish(gone, b"", retain=True)
 
-    async def show_history(self, version: Version) -> None:
-        """Publish how a version came about."""
-        made_by = {(round_.epoch, round_.round): round_ for round_ in self._store.rounds(64)}
-        found = made_by.get((version.epoch, version.round))
-        line = history_line(version, found)
-        await self._retain(self._topics.history(version.version), line)
+    async def show_history(self, *versions: Version) -> None:
+        """Publish how versions came about."""
+        rounds = self._store.rounds(2 * KEPT_HISTORY)
+        made_by = {(round_.epoch, round_.round): round_ for round_ in rounds}
+        for version in versions:
+            line = history_line(version, made_by.get((version.epoch, version.round)))
+            await self._retain(self._topics.history(version.version), line)
+
+    async def show_whole_history(self) -> None:
+        """Publish all that stays of the history: a broker may have lost it."""
+        await self.show_history(*reversed(self._store.versions(KEPT_HISTORY)))
 
     async def show_key(self, key: phe.PaillierPublicKey, epoch: int) -> None:
         """Publish the Paillier key for watchers; devices take it from the signed announce."""
@@ -114,6 +119,12 @@ class Bulletin:
 
     async def _retain(self, topic: str, facts: Mapping[str, Any]) -> None:
         await self._connection.send(topic, json.dumps(facts).encode(), retain=True)
+
+
+def _held(store: CoordinatorStore) -> list[Shelved]:
+    """The models that an earlier process of ours has left with the broker, oldest first."""
+    versions = [one for one in store.versions(KEPT_MODELS) if store.has_arrays(one)]
+    return [Shelved(one.digest, len(store.chunks(one))) for one in reversed(versions)]
 
 
 def history_line(version: Version, made_by: Round | None) -> dict[str, Any]:

@@ -544,6 +544,7 @@ class Coordinator:
         await self._bulletin.show_key(self._standing.key.public_key, self._store.epoch())
         version = self._store.current_version()
         if version is not None:
+            await self._bulletin.show_whole_history()
             await self._bulletin.show_model(version)
             self._shown = version
         self._resting = None

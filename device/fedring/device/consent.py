@@ -13,7 +13,10 @@ from attrs import frozen
 
 from fedring.shared.encryption import check_public_key
 from fedring.shared.errors import PublicKeyError
-from fedring.shared.messages import Announce
+from fedring.shared.messages import Announce, ModelReference
+
+MODEL_OVERHEAD_BYTES = 2**20
+"""Manifest and untrained arrays of a model, beside its weights."""
 
 
 @frozen(kw_only=True)
@@ -49,6 +52,10 @@ class Consent:
             return f"{announce.plan.epochs} epochs asked, this device does {self.max_epochs}"
         if announce.n_values > self.max_values:
             return f"{announce.n_values} values asked, this device does {self.max_values}"
+        if self.too_large(announce.model):
+            return (
+                f"a model of {announce.model.size} bytes, this device takes {self.max_model_bytes}"
+            )
         ring = announce.ring
         if max(ring.ready_s, ring.patience_s, ring.release_s, ring.lap_s) > self.max_duration_s:
             return f"durations above {self.max_duration_s:g} s"
@@ -59,3 +66,12 @@ class Consent:
         except PublicKeyError as fault:
             return fault.reason
         return None
+
+    @property
+    def max_model_bytes(self) -> int:
+        """Largest model fetched: float32 for each value, and room for names and normalisation."""
+        return 4 * self.max_values + MODEL_OVERHEAD_BYTES
+
+    def too_large(self, model: ModelReference) -> bool:
+        """Whether a model is more than this device fetches."""
+        return model.size > self.max_model_bytes

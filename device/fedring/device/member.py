@@ -197,6 +197,8 @@ class Member:
         self._random = random
         self._round: _Round | None = None
         self._last_announce = b""
+        self._rest: Signed[Rest] | None = None
+        self._refusal: tuple[bytes, Send] | None = None
         self.state = State.IDLE
 
     @property
@@ -244,8 +246,16 @@ class Member:
         )
 
     def _rested(self, rest: Signed[Rest]) -> Effects:
+        """No round is running; believed, like an announce, in the fleet authority's epoch only."""
         here = (rest.message.epoch, rest.message.round)
         if here < max(self._joined, self.round or (0, 0)):
+            return []
+        known = self._revocation
+        if known is None or known.epoch < rest.message.epoch:
+            self._rest = rest
+            return []
+        self._rest = None
+        if known.epoch > rest.message.epoch or self._consent.too_large(rest.message.model):
             return []
         self._last_announce = rest.raw
         return [*self._leave(), Keep(rest.message.epoch, rest.message.model)]
@@ -264,6 +274,7 @@ class Member:
             reason = "already in this round" if self.round == here else "restarted in this round"
             return self._turn_down(announce, reason)
         effects = self._leave()
+        self._refusal = self._rest = None
         self._round = _Round(announce, coordinator)
         return effects + self._consider(self._round, now)
 
@@ -283,6 +294,8 @@ class Member:
         ]
         if self._round is not None and self.state is State.WAITING:
             effects += self._consider(self._round, now)
+        if self._rest is not None:
+            effects += self._rested(self._rest)
         return effects
 
     def worked(
@@ -350,7 +363,9 @@ class Member:
         held = self._round
         unverified = open_envelope(raw)
         message = unverified.message
-        if held is None or (message.epoch, message.round) != self.round:
+        if held is None:
+            return self._refused_before(unverified)
+        if (message.epoch, message.round) != self.round:
             return []
         try:
             if source == COORDINATOR_NAME:
@@ -567,9 +582,17 @@ class Member:
     def _refuse(self, held: _Round, about: bytes, reason: str) -> Effects:
         """Refuse, and be out of this round."""
         effects = self._say_no(held, about, reason)
+        self._refusal = next((about, effect) for effect in effects if isinstance(effect, Send))
         self._leave()
         self.state = State.REFUSED
         return [Abandon(held.announce.message.epoch, held.announce.message.round), *effects]
+
+    def _refused_before(self, unverified: Unverified) -> Effects:
+        """The very message whose refusal ended the round again: so is its answer."""
+        if self._refusal is None:
+            return []
+        about, answer = self._refusal
+        return [answer] if unverified.digest == about else []
 
     def _say_no(self, held: _Round, about: bytes, reason: str) -> Effects:
         refused = Refused(**self._tag(held), about=about, reason=one_line(reason))

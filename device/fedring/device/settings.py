@@ -65,8 +65,8 @@ class Limits:
 
     Attributes:
         epochs: passes over the data in one round, 1..1,000.
-        values: length of the vector contributed (weights of the model), 1..16,000,000: a bound on
-            memory.
+        values: length of the vector contributed (weights of the model, and 7 check values),
+            1..16,000,000: a bound on memory, also for the model that is fetched.
         duration_s: longest deadline of a round, 1..86,400 seconds.
     """
 

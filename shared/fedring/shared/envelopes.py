@@ -127,6 +127,11 @@ class Unverified:
         peer.verify(message.kind, self.payload, self.signature)
         return Signed(message, self.payload, self.raw)
 
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 over the payload, under the tag of the kind."""
+        return digest(self.message.kind, self.payload)
+
 
 def sign(message: M, signer: Signer) -> Signed[M]:
     """Encode and sign a message of one's own."""

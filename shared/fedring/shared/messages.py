@@ -20,7 +20,6 @@ from typing import Any, ClassVar
 from attrs import field, frozen
 from attrs.validators import and_, ge, in_, le, matches_re
 
-PROTOCOL = 1
 COORDINATOR_NUMBER = 0
 COORDINATOR_NAME = "coordinator"
 

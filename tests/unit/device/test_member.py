@@ -272,10 +272,8 @@ def test_a_new_epoch_begins_with_the_authoritys_word() -> None:
     effects = stage.actors[1].member.revocation(cast().revocation(2, epoch=2), 1.0)
     assert kinds(effects)[:2] == ["Listed", "Report"]
     assert "Work" in kinds(effects)
-    assert (
-        "epoch 1" in why(announced(stage, stage.announcing(99, epoch=1, revocation=2).announce))
-        or True
-    )
+    old = stage.announcing(99, epoch=1, revocation=2).announce
+    assert why(announced(stage, old)) == "round 1/99 lies in the past"
 
 
 def test_an_epoch_that_the_authority_does_not_know_is_refused() -> None:
@@ -372,6 +370,30 @@ def test_rest_from_the_past_ends_nothing() -> None:
     stage.shows(stage.announcing(5).announce.raw, 1)
     assert announced(stage, rest(stage, 4)) == []
     assert stage.actors[1].member.state is State.READY
+
+
+def test_rest_is_believed_in_the_authoritys_epoch_only() -> None:
+    stage = Rehearsal((2,))
+    ahead = rest(stage, 1, epoch=2)
+    assert announced(stage, ahead) == []
+    member = stage.actors[1].member
+    assert kinds(member.revocation(cast().revocation(2, epoch=2), 0.0))[-1] == "Keep"
+    assert announced(stage, rest(stage, 9, epoch=1)) == []
+
+
+def test_a_model_beyond_the_boards_limits_is_not_fetched_at_rest() -> None:
+    stage = Rehearsal((2,))
+    model = ModelReference(version=3, parent=2, digest=b"m" * 32, size=2**27)
+    certificate = stage.coordinator.certificate
+    large = Rest(**tag("rehearsal", 1, 1, 0), model=model, certificate=certificate)
+    assert announced(stage, stage.pen(large)) == []
+
+
+def test_a_refused_list_is_refused_again_when_the_answer_was_lost() -> None:
+    story = Story.added(5, threshold=4)
+    refused = from_me(story.asks(1, 2, 3), Refused)
+    assert from_me(story.asks(1, 2, 3), Refused) == refused
+    assert story.asks(1, 2, 3, 4, 5) == []
 
 
 def test_a_revoked_coordinators_key_is_of_no_use_in_the_next_epoch() -> None:
