@@ -9,7 +9,7 @@ many and live as long.
 
 Both run in turns, a few rounds each; figures are medians over the turns, for one round. Time is
 from one published model to the next. All share the cores of this machine: what sixteen boards do
-side by side happens here one after the other. `--quick`: eight devices.
+side by side happens here one after the other. `--quick`: four devices.
 """
 
 from __future__ import annotations
@@ -275,7 +275,7 @@ async def _in_turns(
 
 def measure(quick: bool) -> Iterator[Row]:
     """Run both and compare."""
-    extent = Extent(8, 3, 2) if quick else Extent(16, 10, 5)
+    extent = Extent(4, 2, 2) if quick else Extent(16, 10, 5)
     with tempfile.TemporaryDirectory(prefix="fedring-round-") as folder:
         secure, unprotected = asyncio.run(measured(Path(folder), extent))
 
