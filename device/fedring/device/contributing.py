@@ -9,6 +9,8 @@ Source: design of the learning task in docs/learning.md; docs/protocol.md, secti
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
 from fedring.device.data import Dataset
@@ -29,6 +31,7 @@ def contribute(
     *,
     evaluate: bool,
     rng: np.random.Generator,
+    stop: threading.Event | None = None,
 ) -> IntVector:
     """Do what the plan asks and code the outcome as integers.
 
@@ -39,6 +42,7 @@ def contribute(
         announce: plan and width of a value.
         evaluate: whether values of the incoming model's evaluation go along.
         rng: draws shuffles, then the direction of each rounding.
+        stop: set from another thread to end a training whose outcome nobody waits for.
 
     Returns:
         int32, shape (announce.n_values,).
@@ -46,6 +50,7 @@ def contribute(
     Raises:
         ProtocolError: the announced length does not fit the announced model.
         UpdateError: training ended in a NaN or infinity.
+        TrainingStopped: `stop` was set.
     """
     plan = announce.plan
     expected = n_values(model, plan.task)
@@ -58,7 +63,7 @@ def contribute(
         return contributions.contribution(
             quantise(statistics, plan.value_range, announce.bits, rng)
         )
-    trained = trainer.train(model, dataset, plan, rng)
+    trained = trainer.train(model, dataset, plan, rng, stop)
     update, clipped = (
         clip_norm(trained.update, plan.clip) if plan.clip > 0 else (trained.update, False)
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -192,12 +193,13 @@ class Workshop:
         self._seed = seed
 
     async def work(self, announce: Signed[Announce], *, evaluate: bool) -> Worked | Failed:
-        """Fetch, train, mask.
+        """Fetch, train, mask; cancelled, it ends the training as well.
 
         Raises:
             DataError: the device's own data file does not fit the model: the owner's to mend.
         """
         message = announce.message
+        stop = threading.Event()
         try:
             model = await self._library.fetch(message.epoch, message.model)
             made = suite(
@@ -209,15 +211,26 @@ class Workshop:
             )
             dataset = await asyncio.to_thread(self._source.read, model.features, model.classes)
             preparing = asyncio.to_thread(made.prepare, os.urandom)
-            learning = asyncio.to_thread(self._contribution, model, dataset, message, evaluate)
+            learning = asyncio.to_thread(
+                self._contribution, model, dataset, message, evaluate, stop
+            )
             contribution, mask = await asyncio.gather(learning, preparing)
         except (PeerError, UpdateError) as fault:
             return Failed(announce.digest, str(fault))
+        finally:
+            stop.set()
         return Worked(announce.digest, contribution, mask, made)
 
     def _contribution(
-        self, model: Model, dataset: Dataset, announce: Announce, evaluate: bool
+        self,
+        model: Model,
+        dataset: Dataset,
+        announce: Announce,
+        evaluate: bool,
+        stop: threading.Event,
     ) -> IntVector:
         seed = None if self._seed is None else [self._seed, self._number, announce.round]
         rng = np.random.default_rng(seed)
-        return contribute(self._trainer, model, dataset, announce, evaluate=evaluate, rng=rng)
+        return contribute(
+            self._trainer, model, dataset, announce, evaluate=evaluate, rng=rng, stop=stop
+        )

@@ -1,10 +1,12 @@
 """Training and statistics of one device."""
 
+import threading
+
 import attrs
 import numpy as np
 import pytest
 
-from fedring.device.trainers import NumpyTrainer, Trainer
+from fedring.device.trainers import NumpyTrainer, Trainer, TrainingStopped
 from fedring.shared import networks
 from fedring.shared.errors import MessageError
 from fedring.shared.messages import Plan
@@ -51,6 +53,25 @@ def test_training_learns(kind: str) -> None:
     assert trained.n_samples == 50
     better = model.with_weights(model.weights() + trained.update)
     assert networks.evaluate(better, data.x, data.y).accuracy > 0.9
+
+
+class StopAt(threading.Event):
+    """Set when it is looked at for the n-th time."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.left = n
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def test_training_stops_between_two_batches_of_an_epoch() -> None:
+    stop = StopAt(5)
+    with pytest.raises(TrainingStopped):
+        TRAINER.train(a_model(), a_dataset(), PLAN, rng(), stop)
+    assert stop.left == 0
 
 
 def test_training_is_plain_sgd_in_shuffled_batches() -> None:

@@ -1,6 +1,6 @@
 """What learns from a device's own samples."""
 
 from fedring.device.trainers.numpy_trainer import NumpyTrainer
-from fedring.device.trainers.trainer import Trained, Trainer
+from fedring.device.trainers.trainer import Trained, Trainer, TrainingStopped
 
-__all__ = ["NumpyTrainer", "Trained", "Trainer"]
+__all__ = ["NumpyTrainer", "Trained", "Trainer", "TrainingStopped"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import chain
 
 import numpy as np
 
 from fedring.device.trainers.statistics import statistics_vector
-from fedring.device.trainers.trainer import Trained
+from fedring.device.trainers.trainer import Trained, TrainingStopped
 from fedring.shared import networks
 from fedring.shared.messages import Plan
 from fedring.shared.models import Floats, Model
@@ -19,13 +20,18 @@ class NumpyTrainer:
     """Runs wherever numpy does; see `Trainer`."""
 
     def train(
-        self, model: Model, dataset: Dataset, plan: Plan, rng: np.random.Generator
+        self,
+        model: Model,
+        dataset: Dataset,
+        plan: Plan,
+        rng: np.random.Generator,
+        stop: threading.Event | None = None,
     ) -> Trained:
         """See `Trainer.train`."""
         networks.check(model)
         # An overflow shows in the update, where it is looked for; here it would only be noise.
         with np.errstate(all="ignore"):
-            update = self._weights_after(model, dataset, plan, rng) - model.weights()
+            update = self._weights_after(model, dataset, plan, rng, stop) - model.weights()
             correct, loss = self._evaluation(model, dataset, plan.evaluation_samples, rng)
         return Trained(update, len(dataset), correct, loss)
 
@@ -38,13 +44,19 @@ class NumpyTrainer:
 
     @staticmethod
     def _weights_after(
-        model: Model, dataset: Dataset, plan: Plan, rng: np.random.Generator
+        model: Model,
+        dataset: Dataset,
+        plan: Plan,
+        rng: np.random.Generator,
+        stop: threading.Event | None,
     ) -> Floats:
         inputs, rate = networks.standardise(model, dataset.x), np.float32(plan.rate)
         network = [(weight.copy(), bias.copy()) for weight, bias in networks.layers(model)]
         for _ in range(plan.epochs):
             order = rng.permutation(len(dataset))
             for start in range(0, len(order), plan.batch):
+                if stop is not None and stop.is_set():
+                    raise TrainingStopped
                 batch = order[start : start + plan.batch]
                 slopes = networks.gradients(network, inputs[batch], dataset.y[batch])
                 for array, slope in zip(chain(*network), chain(*slopes), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Protocol
 
 import numpy as np
@@ -31,11 +32,20 @@ class Trained:
     loss: float
 
 
+class TrainingStopped(Exception):  # noqa: N818 - no error: somebody asked for it
+    """Nobody waits for the outcome any more."""
+
+
 class Trainer(Protocol):
     """Model, data and plan in; update or statistics out. Nothing is remembered in between."""
 
     def train(
-        self, model: Model, dataset: Dataset, plan: Plan, rng: np.random.Generator
+        self,
+        model: Model,
+        dataset: Dataset,
+        plan: Plan,
+        rng: np.random.Generator,
+        stop: threading.Event | None = None,
     ) -> Trained:
         """Train on the device's own samples.
 
@@ -44,9 +54,12 @@ class Trainer(Protocol):
             dataset: in the model's features and classes.
             plan: of task `train`.
             rng: draws the order of samples, then those to evaluate on.
+            stop: set from another thread when nobody waits for the outcome any more; looked at
+                often, since neither the next round nor the end of the process can wait for it.
 
         Raises:
             MessageError: this trainer cannot compute the model.
+            TrainingStopped: `stop` was set.
         """
         ...
 
