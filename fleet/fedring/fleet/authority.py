@@ -34,9 +34,13 @@ from fedring.shared.topics import is_name
 
 SMALL_FLEET: Final = 16
 """Up to here a threshold of 7 could leave rings without enough members."""
-_THRESHOLDS: Final = (3, 7)  # of small fleets, of others
 
 _HOST: Final = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
+
+
+def usual_threshold(n_devices: int) -> int:
+    """What a device's threshold is set to when its owner says nothing."""
+    return 3 if n_devices < SMALL_FLEET else 7
 
 
 class Fleet:
@@ -168,7 +172,7 @@ class Fleet:
                 certified[name] = key, certificate
             self._write_register(register)
             if threshold is None:
-                threshold = _THRESHOLDS[register.n_places >= SMALL_FLEET]
+                threshold = usual_threshold(register.n_places)
             common = {
                 "revoked": self.revoked_file.read_bytes(),
                 "device.toml": settings(

@@ -7,13 +7,11 @@ from typing import Final
 
 from attrs import frozen
 
-from fedring.fleet.authority import SMALL_FLEET
+from fedring.fleet.authority import usual_threshold
 from fedring.lab.hapt.people import MAIN
 
 PEOPLE: Final = MAIN.devices
 """Who can be a device; the others are the new people whom the model is tried on."""
-
-_THRESHOLDS: Final = (3, 7)  # in small fleets, in large ones
 
 
 @frozen(kw_only=True)
@@ -53,7 +51,7 @@ class Wishes:
         """The threshold wished for, else 7 in large fleets and 3 in small ones, where they fit."""
         if self.threshold is not None:
             return self.threshold
-        usual = _THRESHOLDS[self.devices >= SMALL_FLEET]
+        usual = usual_threshold(self.devices)
         return max(1, min(usual, self.smallest_ring - 1))
 
     def contradiction(self) -> tuple[str, str] | None:
