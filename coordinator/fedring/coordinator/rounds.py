@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from attrs import field, frozen
 
+from fedring.coordinator.doors import ClosedDoor
 from fedring.coordinator.rings import Ring, Void
 from fedring.coordinator.rosters import Bench, Cohorts, choose
 from fedring.coordinator.sums import RingSum
@@ -101,6 +102,7 @@ class Round:
         self._exchange_key = exchange_key
         self._identity = identity
         self._authority = authority
+        self._door = ClosedDoor(identity, authority)
         self._revoked = revoked
         self._suite = suite
         self._cohorts = cohorts
@@ -217,7 +219,7 @@ class Round:
         message = unverified.message
         announce = self._announce.message
         if (message.epoch, message.round) < (announce.epoch, announce.round):
-            return self._close_door(source, unverified)
+            return [self._door.refuse(source, unverified)]
         joined = read_ready(raw, self._announce, self._authority, self._revoked)
         if joined.peer.name != source:
             raise ProtocolError(f"speaks as {joined.peer.name}", sender=source)
@@ -241,19 +243,6 @@ class Round:
         late = self._cohorts.of(number) in self._formed
         (self._late if late else self._waiting)[number] = joined
         return effects + self._progress(now)
-
-    def _close_door(self, source: str, unverified: Unverified) -> Effects:
-        """A `ready` for a round that is over: its announce was retained, its age unknown."""
-        message = unverified.message
-        if not isinstance(message, Ready):
-            return []
-        peer = self._authority.peer(message.certificate)
-        ready = unverified.verified_by(peer, Ready)
-        if peer.name != source:
-            raise ProtocolError(f"speaks as {peer.name}", sender=source)
-        where = tag(message.fleet, message.epoch, message.round, COORDINATOR_NUMBER)
-        refused = Refused(**where, about=ready.digest, reason="round closed")
-        return [Send(peer.name, sign(refused, self._identity).raw)]
 
     def _declined(self, source: str, unverified: Unverified, now: float) -> Effects:
         """A device takes no part in this round, or restarted in it.

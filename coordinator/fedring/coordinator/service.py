@@ -19,15 +19,18 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, TypeAlias
 
-from attrs import asdict, define, frozen
+from attrs import asdict, frozen
 
-from fedring.coordinator.announcing import START_RATE, Announcing, lap_s, make_announce
+from fedring.coordinator.announcing import START_RATE, make_announce
 from fedring.coordinator.bulletin import Bulletin
 from fedring.coordinator.conclusion import Conclusion, conclude
+from fedring.coordinator.doors import ClosedDoor
+from fedring.coordinator.planning import plan_of, terms_of
 from fedring.coordinator.presence import Presence
-from fedring.coordinator.records import Outcome, Version, VoidRing
+from fedring.coordinator.records import Version
 from fedring.coordinator.rosters import Bench, Cohorts
 from fedring.coordinator.rounds import Announced, Dealt, Effects, Ended, Round
+from fedring.coordinator.running import Running
 from fedring.coordinator.settings import CoordinatorSettings
 from fedring.coordinator.standing import Standing, prepare
 from fedring.coordinator.store import CoordinatorStore
@@ -35,9 +38,7 @@ from fedring.coordinator.strategies import (
     STATISTICS_BITS,
     FedAvg,
     doubtful_ranges,
-    statistics_plan,
 )
-from fedring.shared import networks
 from fedring.shared.effects import Fact, Report, Send
 from fedring.shared.envelopes import open_envelope, sign
 from fedring.shared.errors import CertificateError, MessageError, PeerError, mistakes_alone
@@ -47,9 +48,7 @@ from fedring.shared.messages import (
     COORDINATOR_NAME,
     COORDINATOR_NUMBER,
     ModelReference,
-    Plan,
     Rest,
-    RingTerms,
     tag,
 )
 from fedring.shared.models import Model
@@ -65,6 +64,8 @@ IDLE_S = 1.0
 FAREWELL_S = 2.0
 LEAST_WAIT_S = 0.05
 MOST_BACK_OFF_S = 60.0
+LEAST_RATE = 1_000.0
+"""Bytes a second; a lap that was held up must not make the next wait for hours."""
 
 _log = logging.getLogger(__name__)
 
@@ -126,22 +127,6 @@ async def _serve(settings: CoordinatorSettings, standing: Standing) -> None:
                     await connection.publish(topics.coordinator_status, away, retain=True)
 
 
-@define(eq=False)
-class _Running:
-    """A round under way."""
-
-    announcing: Announcing
-    round: Round
-    model: Model
-    version: Version
-    began: float
-    bytes_before: dict[str, int]
-    formed: float | None = None
-    ended: float | None = None
-    rings: int = 0
-    late_rings: int = 0
-
-
 class Coordinator:
     """The coordinator on its connection.
 
@@ -169,8 +154,8 @@ class Coordinator:
         self._presence = Presence()
         self._happenings: asyncio.Queue[Happening] = asyncio.Queue(maxsize=64)
         self._strategy = FedAvg()
-        self._running: _Running | None = None
-        self._last: Round | None = None
+        self._running: Running | None = None
+        self._door = ClosedDoor(self._identity, standing.credentials.authority)
         self._shown: Version | None = None
         self._resting: tuple[int, int, int] | None = None
         self._not_before = 0.0
@@ -245,8 +230,9 @@ class Coordinator:
         try:
             match self._topics.parse(topic):
                 case Inbox(receiver, sender) if receiver == COORDINATOR:
-                    running = self._running.round if self._running else self._last
-                    return running.receive(sender, payload, now) if running else []
+                    if self._running is None:
+                        return [*self._door.receive(sender, payload)]
+                    return self._running.round.receive(sender, payload, now)
                 case DeviceStatus(name):
                     return self._seen(name, payload, now)
                 case RoundTopic() if payload:
@@ -332,7 +318,9 @@ class Coordinator:
         """Take a round number, durably, and announce the round."""
         epoch, number = await asyncio.to_thread(self._store.next_round)
         model = self._store.model(version)
-        plan = self._plan(model)
+        training, ring = self._settings.training, self._settings.ring
+        plan = plan_of(training, model)
+        largest = Cohorts(self._store.devices.cohorts()).largest(ring.size)
         announcing = make_announce(
             identity=self._identity,
             epoch=epoch,
@@ -341,9 +329,9 @@ class Coordinator:
             version=version.version,
             parent=version.parent,
             plan=plan,
-            ring=self._terms(model, plan),
-            suite_name=self._settings.ring.suite,
-            bits=STATISTICS_BITS if plan.task == "statistics" else self._settings.training.bits,
+            ring=terms_of(ring, n_values(model, plan.task), members=largest, rate=self._rate),
+            suite_name=ring.suite,
+            bits=STATISTICS_BITS if plan.task == "statistics" else training.bits,
             public_key=self._standing.key.public_key,
             revocation=self._standing.revocation.number,
             random=os.urandom,
@@ -360,42 +348,13 @@ class Coordinator:
             bench=Bench(strikes, until),
             present=self._present(),
         )
-        self._running = _Running(
+        self._running = Running(
             announcing, round_, model, version, began=now, bytes_before=self._bytes()
         )
-        self._last = None
         self._resting = None
         self._state, self._note = "announced", ""
         self._store.devices.note(self._present())
         await self._carry_out(round_.start(), now)
-
-    def _plan(self, model: Model) -> Plan:
-        training = self._settings.training
-        plan = Plan(
-            task="train",
-            epochs=training.epochs,
-            batch=training.batch,
-            rate=training.rate,
-            clip=training.clip,
-            value_range=training.value_range,
-            evaluation_samples=training.evaluation_samples,
-            max_samples=512,
-        )
-        if training.statistics and not networks.is_normalised(model):
-            return statistics_plan(plan)
-        return plan
-
-    def _terms(self, model: Model, plan: Plan) -> RingTerms:
-        ring = self._settings.ring
-        body_bytes = 4 * n_values(model, plan.task) + 4096
-        members = Cohorts(self._store.devices.cohorts()).largest(ring.size)
-        return RingTerms(
-            size=ring.size,
-            ready_s=ring.ready_s,
-            patience_s=ring.patience_s,
-            release_s=ring.release_s,
-            lap_s=lap_s(members, body_bytes, self._rate),
-        )
 
     # -- in a round ------------------------------------------------------------------------
 
@@ -420,29 +379,23 @@ class Coordinator:
     async def _report(self, event: str, facts: Mapping[str, Fact], now: float) -> None:
         running = self._running
         if running is not None:
-            message = running.announcing.announce.message
-            facts = {"epoch": message.epoch, "round": message.round, **facts}
+            facts = {**running.where, **facts}
             match event, facts:
                 case "ring formed", _:
                     running.rings += 1
                     running.formed = now
                     self._state = "rings"
-                case "token round", {"contributors": int(members), "seconds": float(seconds)}:
-                    self._learn_rate(members, seconds)
+                case "token round", {"contributors": int(n), "seconds": float(s)} if s > 0:
+                    # Half old, half new: one quick lap must not make the next one hurry.
+                    self._rate = (self._rate + max(LEAST_RATE, running.rate(n, s))) / 2
         _log.info("%s %s", event, " ".join(f"{k}={v}" for k, v in facts.items()))
         await self._bulletin.tell(event, facts)
 
-    def _learn_rate(self, members: int, seconds: float) -> None:
-        """Half old, half new: bytes a second that a lap carried, each crossing the broker twice."""
-        if self._running is not None and seconds > 0:
-            carried = members * 2 * self._running.announcing.suite.body_bytes
-            self._rate = (self._rate + max(1_000.0, carried / seconds)) / 2
-
-    async def _conclude(self, running: _Running, ended: Ended) -> None:
+    async def _conclude(self, running: Running, ended: Ended) -> None:
         concluded = await asyncio.to_thread(self._open_and_store, running, ended)
         await self._happenings.put(concluded)
 
-    def _open_and_store(self, running: _Running, ended: Ended) -> Concluded:
+    def _open_and_store(self, running: Running, ended: Ended) -> Concluded:
         """Open the sums and store model, history and outcome in one transaction."""
         conclusion = conclude(
             running.announcing,
@@ -454,7 +407,7 @@ class Coordinator:
         )
         bench = running.round.bench
         self._store.devices.save_bench(bench.strikes, bench.until)
-        outcome = self._outcome(running, conclusion)
+        outcome = running.outcome(conclusion, time.monotonic(), self._bytes())
         if conclusion.model is None:
             self._store.commit_void(outcome)
             return Concluded(conclusion, None)
@@ -467,36 +420,6 @@ class Coordinator:
         )
         return Concluded(conclusion, version)
 
-    def _outcome(self, running: _Running, conclusion: Conclusion) -> Outcome:
-        now = time.monotonic()
-        formed = running.formed or running.ended or now
-        ended = running.ended or now
-        message = running.announcing.announce.message
-        reasons = [void.reason for void in conclusion.voids] or ["no ring could be formed"]
-        bytes_now = self._bytes()
-        return Outcome(
-            epoch=message.epoch,
-            round=message.round,
-            task="statistics" if message.plan.task == "statistics" else "train",
-            contributors=len(conclusion.contributors),
-            rings=running.rings,
-            late_rings=running.round.n_late_rings,
-            void_rings=tuple(
-                VoidRing(ring=void.ring, reason=void.reason, silent=void.unreleased)
-                for void in conclusion.voids
-            ),
-            seconds={
-                "ready": round(formed - running.began, 3),
-                "rings": round(ended - formed, 3),
-                "opening": round(now - ended, 3),
-                "total": round(now - running.began, 3),
-            },
-            traffic={
-                name: count - running.bytes_before.get(name, 0) for name, count in bytes_now.items()
-            },
-            reason="" if conclusion.model is not None else "; ".join(reasons),
-        )
-
     def _bytes(self) -> dict[str, int]:
         """Payload bytes of the coordinator so far, both ways, by topic class."""
         traffic = self._connection.traffic
@@ -507,17 +430,15 @@ class Coordinator:
         running, self._running = self._running, None
         if running is None:
             return
-        self._last = running.round
-        message = running.announcing.announce.message
-        facts: dict[str, Fact] = {"epoch": message.epoch, "round": message.round}
+        facts = running.where
         version = concluded.version
         if version is None:
             self._voids_in_a_row += 1
             wait_s = min(MOST_BACK_OFF_S, self._settings.ring.patience_s * self._voids_in_a_row)
             self._not_before = now + wait_s
-            self._state, self._note = "waiting", f"round {message.round} was void"
+            self._state, self._note = "waiting", f"round {running.round.number} was void"
             reasons = [void.reason for void in concluded.conclusion.voids]
-            _log.warning("round %d was void: %s", message.round, "; ".join(reasons) or "no ring")
+            _log.warning("%s: %s", self._note, "; ".join(reasons) or "no ring")
             await self._bulletin.tell("round void", {**facts, "reasons": reasons})
             return
         self._voids_in_a_row = 0
@@ -528,7 +449,7 @@ class Coordinator:
         numbers = {k: v for k, v in version.metrics.items() if isinstance(v, float)}
         _log.info(
             "round %d: version %d from %d contributors %s",
-            message.round,
+            running.round.number,
             version.version,
             contributors,
             " ".join(f"{name}={value:.4f}" for name, value in numbers.items()),
@@ -561,13 +482,12 @@ class Coordinator:
     def _status(self) -> dict[str, Any]:
         running = self._running
         version = self._shown
-        task = running.announcing.announce.message.plan.task if running else ""
         return {
             "state": self._state,
             "fleet": self._identity.fleet,
             "epoch": self._store.epoch(),
             "round": self._store.last_round(),
-            "task": task,
+            "task": running.task if running else "",
             "version": version.version if version else None,
             "rounds_done": self._store.n_versions("train"),
             "rounds_planned": self._settings.training.rounds,
