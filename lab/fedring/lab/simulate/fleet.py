@@ -8,7 +8,6 @@ from functools import cache
 
 import phe
 from attrs import define, field, frozen
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from fedring.coordinator.announcing import Announcing, make_announce
 from fedring.coordinator.rounds import Effect as CoordinatorEffect
@@ -16,7 +15,8 @@ from fedring.coordinator.rounds import Ended
 from fedring.coordinator.sums import Opened, open_rings
 from fedring.device.consent import Consent
 from fedring.device.member import Effect as DeviceEffect
-from fedring.fleet.issuing import Issuer, new_key
+from fedring.lab.simulate.cast import cast, coordinator
+from fedring.lab.simulate.cast import device as identity_of
 from fedring.lab.simulate.network import CALM, Faults, Network
 from fedring.lab.simulate.parties import (
     Contribute,
@@ -27,10 +27,11 @@ from fedring.lab.simulate.parties import (
 from fedring.shared.encryption import Parameters, generate_key
 from fedring.shared.envelopes import Signed
 from fedring.shared.errors import PeerError
-from fedring.shared.identity import Authority, Identity, RevocationList
 from fedring.shared.messages import Announce, Plan, RingTerms
 from fedring.shared.models import Model
 from fedring.shared.numbers import IntVector
+
+FLEET = "simulated"
 
 SMALL = Parameters(dimension=64)
 """Lattice dimension for schedules by the thousand; hides nothing."""
@@ -100,6 +101,10 @@ class Record:
     def complained(self, who: str, fault: PeerError) -> None:
         self.faults.append((who, fault))
 
+    def ended(self, conclusion: Conclusion) -> None:
+        """A round came to its end."""
+        self.conclusions.append(conclusion)
+
     def forget(self) -> None:
         """Drop what was seen so far: for runs of many rounds."""
         self.contributions.clear()
@@ -124,6 +129,7 @@ class SimulatedFleet:
         parameters: of the lattice.
         key_bits: of the Paillier modulus.
         work_s: least and longest time of training.
+        record: keeps, and may check, what is seen.
     """
 
     def __init__(
@@ -140,9 +146,10 @@ class SimulatedFleet:
         parameters: Parameters = SMALL,
         key_bits: int = SMALL_KEY_BITS,
         work_s: tuple[float, float] = (0.5, 3.0),
+        record: Record | None = None,
     ) -> None:
         self.network = Network(seed, faults)
-        self.record = Record()
+        self.record = record or Record()
         self.model = model
         self.plan = plan
         self.terms = terms
@@ -151,9 +158,9 @@ class SimulatedFleet:
         self.bits = bits
         self._parameters = parameters
         self._key = paillier_key(key_bits)
-        issuer = Issuer.create("simulated")
-        authority = Authority(issuer.certificate.public_bytes(Encoding.DER))
-        revocation = RevocationList(fleet="simulated", number=1, epoch=1, revoked=frozenset())
+        self.epoch = 1
+        self._cast = cast(FLEET)
+        authority = self._cast.authority
         settings = Settings(
             authority=authority,
             consent=Consent(threshold=1, minimum_key_bits=key_bits),
@@ -164,12 +171,10 @@ class SimulatedFleet:
         )
         self.devices: dict[str, SimulatedDevice] = {}
         for number, threshold in enumerate(thresholds, start=1):
-            identity = _device(issuer, f"b{number:02}", number)
+            identity = identity_of(number, FLEET)
             device = SimulatedDevice(identity, threshold, self.network, settings, self.record)
             self.devices[identity.name] = device
-        key = new_key()
-        certificate = issuer.coordinator(key.public_key())
-        self.identity = Identity(key, certificate.public_bytes(Encoding.DER))
+        self.identity = coordinator(FLEET)
         self.coordinator = SimulatedCoordinator(
             self.network,
             self.record,
@@ -178,7 +183,7 @@ class SimulatedFleet:
             announce=self._announce,
             ended=self._ended,
             names={device.identity.number: name for name, device in self.devices.items()},
-            revocation=issuer.revocation(revocation),
+            revocation=self._cast.revocation(self.epoch, self.epoch),
         )
         self.coordinator.start()
         for device in self.devices.values():
@@ -192,6 +197,13 @@ class SimulatedFleet:
             lambda: len(self.record.conclusions) > before, self.network.now + limit_s
         )
         return self.record.conclusions[-1] if ended else None
+
+    def begin_epoch(self) -> None:
+        """The coordinator's store is lost: the owner begins the next epoch, rounds count from 1."""
+        self.epoch += 1
+        self.coordinator.crash()
+        self.coordinator.forget(self._cast.revocation(self.epoch, self.epoch))
+        self.coordinator.start()
 
     def when(self, condition: Callable[[], bool], action: Callable[[], None]) -> None:
         """Do something as soon as a condition holds, looking every millisecond."""
@@ -207,7 +219,7 @@ class SimulatedFleet:
     def _announce(self, number: int) -> Announcing:
         return make_announce(
             identity=self.identity,
-            epoch=1,
+            epoch=self.epoch,
             round_number=number,
             model=self.model,
             version=self.version,
@@ -217,17 +229,11 @@ class SimulatedFleet:
             suite_name="hybrid",
             bits=self.bits,
             public_key=self._key.public_key,
-            revocation=1,
+            revocation=self.epoch,
             random=self.random,
             parameters=self._parameters,
         )
 
     def _ended(self, announcing: Announcing, ended: Ended) -> None:
         opened = open_rings(announcing.suite, self._key, ended.sums) if ended.sums else None
-        self.record.conclusions.append(Conclusion(announcing.announce, ended, opened))
-
-
-def _device(issuer: Issuer, name: str, number: int) -> Identity:
-    key = new_key()
-    certificate = issuer.device(key.public_key(), name, number)
-    return Identity(key, certificate.public_bytes(Encoding.DER))
+        self.record.ended(Conclusion(announcing.announce, ended, opened))

@@ -38,6 +38,11 @@ Contribute: TypeAlias = Callable[[str, Signed[Announce], bool], IntVector]
 """(device name, announce, whether to evaluate) -> the vector to contribute."""
 
 
+def never(_: object) -> bool:
+    """No power cut, whatever effect is to be carried out next."""
+    return False
+
+
 class Observer(Protocol):
     """Somebody who sees everything, to check what must hold."""
 
@@ -87,6 +92,9 @@ class SimulatedDevice:
         network: where it hangs on.
         settings: what it shares with the others.
         observer: who looks on.
+
+    Attributes:
+        power_cut: asked before each effect: whether the power goes right now.
     """
 
     def __init__(
@@ -99,7 +107,9 @@ class SimulatedDevice:
     ) -> None:
         self.identity = identity
         self.name = identity.name
+        self.threshold = threshold
         self.disk = Disk()
+        self.power_cut: Callable[[DeviceEffect], bool] = never
         self._consent = evolve(settings.consent, threshold=threshold)
         self._network = network
         self._settings = settings
@@ -156,6 +166,9 @@ class SimulatedDevice:
 
     def _do(self, effects: list[DeviceEffect], *, not_before: float = 0.0) -> None:
         for effect in effects:
+            if self.power_cut(effect):
+                self.crash()
+                return
             self._observer.device_did(self.name, effect, self._network.now)
             match effect:
                 case Send(to, data):
@@ -252,6 +265,7 @@ class SimulatedCoordinator:
         self.round: Round | None = None
         self._announcing: Announcing | None = None
         self.n_ended = 0
+        self.power_cut: Callable[[CoordinatorEffect], bool] = never
 
     def start(self) -> None:
         """Power on."""
@@ -262,6 +276,13 @@ class SimulatedCoordinator:
         """Power off: the round in progress is lost, its number stays used."""
         self.round = None
         self._network.leave(COORDINATOR_NAME)
+
+    def forget(self, revocation: bytes) -> None:
+        """All that was stored is lost; the fleet authority has signed a new list and epoch."""
+        self.last_round = 0
+        self.table = {}
+        self.bench = Bench()
+        self._revocation = revocation
 
     def begin_round(self) -> None:
         self.last_round += 1
@@ -307,6 +328,9 @@ class SimulatedCoordinator:
 
     def _do(self, effects: list[CoordinatorEffect], *, not_before: float = 0.0) -> None:
         for effect in effects:
+            if self.power_cut(effect):
+                self.crash()
+                return
             self._observer.coordinator_did(effect, self._network.now)
             match effect:
                 case Send(to, data):
