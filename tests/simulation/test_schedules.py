@@ -10,7 +10,7 @@ import pytest
 from fedring.lab.simulate.network import CALM, Faults
 from fedring.lab.simulate.schedules import Fault, Happening, Schedule, run
 
-BATCHES, BATCH = 10, 24
+BATCHES, BATCH = 10, 20
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
