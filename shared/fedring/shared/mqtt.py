@@ -27,7 +27,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import aiomqtt
 from attrs import frozen
@@ -264,7 +264,7 @@ class Connection:
 
     def _new_client(self) -> aiomqtt.Client:
         will = self._will
-        return aiomqtt.Client(
+        return _Client(
             self.broker.host,
             self.broker.port,
             tls_context=self.broker.tls,
@@ -295,6 +295,28 @@ class Connection:
 
     async def _probe(self) -> None:
         await asyncio.to_thread(probe, self.broker, self.client_id, persistent=self._persistent)
+
+
+class _Client(aiomqtt.Client):
+    """aiomqtt's, but for a socket that is closed before the event loop gets to watch it.
+
+    aiomqtt 2.5 has the loop watch the number that the socket had: an error with a traceback in the
+    log at every loss of a connection, or somebody else's file, which has that number now.
+    """
+
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:  # noqa: ARG002
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as error:  # as aiomqtt: the connection is lost
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+
+        def watch() -> None:
+            if sock.fileno() >= 0:
+                self._loop.add_writer(sock.fileno(), write)
+
+        self._loop.call_soon_threadsafe(watch)  # we may be in the thread that connects
 
 
 @frozen
