@@ -56,6 +56,7 @@ from fedring.shared.mqtt import Connected, Connection, Disconnected, Event, Mess
 from fedring.shared.tasks import n_values
 from fedring.shared.topics import COORDINATOR, DeviceStatus, Inbox, Topics
 from fedring.shared.topics import Round as RoundTopic
+from fedring.shared.turns import Turns
 
 SETTLE_S = 1.0
 """After a connect: time for retained status messages to come in before anything is announced."""
@@ -152,7 +153,7 @@ class Coordinator:
         self._identity: Identity = standing.credentials.identity
         self._bulletin = Bulletin(topics, connection, standing.store)
         self._presence = Presence()
-        self._happenings: asyncio.Queue[Happening] = asyncio.Queue(maxsize=64)
+        self._turns: Turns[Happening] = Turns(LEAST_WAIT_S)
         self._strategy = FedAvg()
         self._running: Running | None = None
         self._door = ClosedDoor(self._identity, standing.credentials.authority)
@@ -169,11 +170,9 @@ class Coordinator:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             tasks.create_task(self._pump(), name="connection")
-            not_before = 0.0
             while True:
-                happening = await self._next(not_before)
+                happening = await self._turns.next(self._deadline())
                 now = time.monotonic()
-                not_before = now + LEAST_WAIT_S
                 if happening is None:
                     await self._tick(now)
                 else:
@@ -189,24 +188,15 @@ class Coordinator:
 
     async def _pump(self) -> None:
         async for event in self._connection.events():
-            await self._happenings.put(event)
+            await self._turns.put(event)
 
-    async def _next(self, not_before: float) -> Happening | None:
+    def _deadline(self) -> float | None:
         running = self._running
         deadlines = [
             running.round.deadline if running else time.monotonic() + IDLE_S,
             self._bulletin.status_due,
         ]
-        deadline = min((one for one in deadlines if one is not None), default=None)
-        if deadline is None:
-            return await self._happenings.get()
-        wait_s = max(deadline, not_before) - time.monotonic()
-        # Not `wait_for`: before Python 3.12 it can swallow the cancellation that ends us.
-        try:
-            async with asyncio.timeout(max(0.0, wait_s)):
-                return await self._happenings.get()
-        except TimeoutError:
-            return None
+        return min((one for one in deadlines if one is not None), default=None)
 
     async def _tick(self, now: float) -> None:
         if self._running is not None:
@@ -393,7 +383,7 @@ class Coordinator:
 
     async def _conclude(self, running: Running, ended: Ended) -> None:
         concluded = await asyncio.to_thread(self._open_and_store, running, ended)
-        await self._happenings.put(concluded)
+        await self._turns.put(concluded)
 
     def _open_and_store(self, running: Running, ended: Ended) -> Concluded:
         """Open the sums and store model, history and outcome in one transaction."""

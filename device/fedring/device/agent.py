@@ -47,6 +47,7 @@ from fedring.shared.logs import start_logging
 from fedring.shared.messages import Announce, ModelReference
 from fedring.shared.mqtt import Connected, Connection, Disconnected, Event, Message, Will
 from fedring.shared.topics import Inbox, ModelChunk, Revoked, Round, Topics
+from fedring.shared.turns import Turns
 
 FAREWELL_S = 2.0
 AGENT_VERSION = version("fedring")
@@ -131,7 +132,7 @@ class Agent:
         self._store = store
         self._topics = topics
         self._connection = connection
-        self._happenings: asyncio.Queue[Happening] = asyncio.Queue(maxsize=64)
+        self._turns: Turns[Happening] = Turns(LEAST_WAIT_S)
         self._library = Library(topics, connection, store, settings.model_file, identity.fleet)
         self._workshop = Workshop(
             self._library,
@@ -152,17 +153,16 @@ class Agent:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             tasks.create_task(self._pump(), name="connection")
-            not_before = 0.0
             while True:
-                happening = await self._next(not_before)
+                happening = await self._turns.next(self._member.deadline)
                 now = time.monotonic()
                 if happening is None:
                     effects = self._member.tick(now, self._connection.proven_alive)
-                    not_before = now + LEAST_WAIT_S
                 else:
                     effects = self._consider(happening, now)
                 await self._carry_out(effects)
                 await self._publish_status(anew=isinstance(happening, Connected))
+                del happening  # may hold an update; nobody knows when the next one comes
 
     async def say_goodbye(self) -> None:
         """Tell the others that this board is leaving on purpose."""
@@ -176,7 +176,7 @@ class Agent:
 
     async def _pump(self) -> None:
         async for event in self._connection.events():
-            await self._happenings.put(event)
+            await self._turns.put(event)
 
     async def _work(self, announce: Signed[Announce], *, evaluate: bool) -> None:
         try:
@@ -184,7 +184,7 @@ class Agent:
         except UserError as mistake:
             self._reason = str(mistake)
             raise
-        await self._happenings.put(outcome)
+        await self._turns.put(outcome)
 
     async def _keep(self, epoch: int, model: ModelReference) -> None:
         try:
@@ -192,20 +192,7 @@ class Agent:
         except PeerError as fault:
             _log.warning("version %d of the model cannot be kept: %s", model.version, fault)
         else:
-            await self._happenings.put(Kept(model.version))
-
-    async def _next(self, not_before: float) -> Happening | None:
-        """What comes next, or None when the state machine's deadline is there."""
-        deadline = self._member.deadline
-        if deadline is None:
-            return await self._happenings.get()
-        wait_s = max(deadline, not_before) - time.monotonic()
-        # Not `wait_for`: before Python 3.12 it can swallow the cancellation that ends us.
-        try:
-            async with asyncio.timeout(max(0.0, wait_s)):
-                return await self._happenings.get()
-        except TimeoutError:
-            return None
+            await self._turns.put(Kept(model.version))
 
     def _consider(self, happening: Happening, now: float) -> Effects:
         match happening:
