@@ -170,6 +170,18 @@ def test_two_lists_to_two_halves_open_nothing(
     assert liar.everything_that_opens() == {}
 
 
+def test_lists_whose_names_fit_together_open_nothing_either() -> None:
+    """Each pair of names is on both lists or on neither: only the list's digest keeps them apart."""
+    liar = Liar.with_ready(4, threshold=2)
+    roster = liar.roster(1, 2, 3, 4)
+    lists = {1: (1, 2, 3), 2: (1, 2, 4), 3: (1, 3, 4), 4: (2, 3, 4)}
+    for number, names in lists.items():
+        liar.enters(number, roster)
+        liar.asks(number, roster, *names)
+    assert released(liar) == {1, 2, 3, 4}
+    assert liar.everything_that_opens() == {}
+
+
 def test_mixed_lists_with_disjoint_honest_parts_open_nothing() -> None:
     """Device 5 is a friend and releases for both lists; 1 2 and 3 4 are the honest parts."""
     liar = Liar.with_ready(6, threshold=2)
