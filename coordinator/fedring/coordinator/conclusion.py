@@ -21,6 +21,7 @@ from fedring.coordinator.strategies import Strategy, mean_update, normalise
 from fedring.coordinator.sums import open_rings
 from fedring.shared import networks
 from fedring.shared.contributions import read_sum
+from fedring.shared.errors import SumError
 from fedring.shared.models import Model
 from fedring.shared.samples import Dataset
 
@@ -78,7 +79,15 @@ def conclude(
     update = mean_update(total.update, total.weight, announce.plan, announce.bits)
     metrics: dict[str, Any] = {"clipped": total.clipped}
     if announce.plan.task == "statistics":
-        following = normalise(model, update)
+        try:
+            following = normalise(model, update)
+        except SumError as failure:  # each value is in its range: any one contributor can do that
+            spoiled = tuple(
+                Void(int(ring.label), str(failure), members[ring.label])
+                for ring in ended.sums
+                if ring.label not in opened.bad_rings
+            )
+            return Conclusion(None, (), (*voids, *spoiled), {})
     else:
         following = strategy.step(model, update)
         if total.evaluated and announce.plan.evaluation_samples:

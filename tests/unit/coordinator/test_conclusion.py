@@ -7,12 +7,12 @@ from attrs import evolve
 from fedring.coordinator.announcing import Announcing, lap_s
 from fedring.coordinator.conclusion import conclude
 from fedring.coordinator.rounds import Ended
-from fedring.coordinator.strategies import FedAvg
+from fedring.coordinator.strategies import FedAvg, statistics_plan
 from fedring.lab.simulate.fleet import QUICK, TRAIN, SimulatedFleet, paillier_key
+from fedring.lab.simulate.parties import Contribute
 from fedring.shared.contributions import contribution
 from fedring.shared.envelopes import Signed
-from fedring.shared.messages import Announce
-from fedring.shared.models import Model
+from fedring.shared.messages import Announce, Plan
 from fedring.shared.networks import initialise
 from fedring.shared.numbers import IntVector, largest_value
 from fedring.shared.samples import Dataset
@@ -30,8 +30,9 @@ def contribute(name: str, _announce: Signed[Announce], evaluate: bool) -> IntVec
 class Finished:
     """A round of two rings of three, just before it is opened."""
 
-    def __init__(self, model: Model = MODEL) -> None:
-        self.fleet = SimulatedFleet([1] * 6, model, contribute, terms=evolve(QUICK, size=3))
+    def __init__(self, contribute: Contribute = contribute, plan: Plan = TRAIN) -> None:
+        terms = evolve(QUICK, size=3)
+        self.fleet = SimulatedFleet([1] * 6, MODEL, contribute, terms=terms, plan=plan)
         self.announcing: Announcing
         self.ended: Ended
         self.fleet.coordinator._ended = self._keep
@@ -109,6 +110,29 @@ def test_no_ring_gives_no_model(finished: Finished) -> None:
     )
     assert conclusion.model is None
     assert conclusion.contributors == ()
+
+
+def test_statistics_of_no_samples_void_the_round_and_nothing_else() -> None:
+    """Every value is in its range: one contributor can take the samples of all others away."""
+
+    def count(name: str, _announce: Signed[Announce], _evaluate: bool) -> IntVector:
+        vector = np.full(1 + 2 * len(MODEL.features), 100, np.int32)
+        vector[0] = -32_000 if int(name[1:]) == 3 else 100
+        return contribution(vector)
+
+    stage = Finished(contribute=count, plan=statistics_plan(TRAIN))
+    conclusion = conclude(
+        stage.announcing,
+        stage.ended,
+        private_key=paillier_key(256),
+        model=MODEL,
+        strategy=FedAvg(),
+        evaluation=None,
+    )
+    assert conclusion.model is None
+    assert conclusion.contributors == ()
+    assert {void.ring for void in conclusion.voids} == {1, 2}
+    assert all("no samples" in void.reason for void in conclusion.voids)
 
 
 def test_a_lap_has_time_for_every_byte_twice_a_hop() -> None:
