@@ -13,8 +13,9 @@ import pytest
 
 from fedring.fleet.authority import create_fleet
 from fedring.lab.brokers import start_broker
-from fedring.lab.fleets import LocalFleet, Tables
+from fedring.lab.fleets import LocalFleet
 from fedring.lab.processes import Child
+from fedring.lab.programs import Tables
 from fedring.lab.spy import Spy
 from fedring.shared.broker import Broker
 

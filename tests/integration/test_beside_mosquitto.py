@@ -18,8 +18,9 @@ import pytest
 from attrs import frozen
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from fedring.lab.fleets import LocalFleet, Tables
+from fedring.lab.fleets import LocalFleet
 from fedring.lab.processes import Child
+from fedring.lab.programs import Tables
 from fedring.lab.spy import Heard, Spy
 from fedring.shared.broker import Broker
 from fedring.shared.tls import tls_context

@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
-from fedring.lab.fleets import ONE_THREAD
 from fedring.lab.processes import Child, stop_all
+from fedring.lab.programs import ONE_THREAD
 
 PROJECT = Path(__file__).parents[2]
 PAGE = PROJECT / "docs" / "beside-mosquitto.md"

@@ -11,13 +11,11 @@ The model has two features and two classes, so that a round takes a fraction of 
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -25,21 +23,13 @@ from typing import Any, Final
 from fedring.coordinator.store import CoordinatorStore
 from fedring.fleet.authority import Fleet, create_fleet
 from fedring.lab.processes import Child, stop_all
+from fedring.lab.programs import FEDRING, ONE_THREAD, Tables, start_part, write_toml
 from fedring.shared.broker import Broker
 from fedring.shared.topics import Topics
 
 FEATURES: Final = ("warmth", "light")
 CLASSES: Final = ("night", "day")
 STOP_S: Final = 20.0
-
-# -P: what lies in the current folder is not ours to import.
-FEDRING: Final = (sys.executable, "-P", "-c", "from fedring.shared.cli import main; main()")
-# Each process is one board: BLAS threads would only take cores from the others.
-ONE_THREAD: Final = MappingProxyType(
-    {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-)
-
-Tables = Mapping[str, Mapping[str, Any]]
 
 COORDINATOR: Final[Tables] = {
     "fleet": {
@@ -153,7 +143,9 @@ class LocalFleet:
 
     def start_coordinator(self) -> Child:
         """Start the coordinator, or start it again."""
-        self.coordinator = self._run("coordinator", "coordinator", self.coordinator_file)
+        self.coordinator = start_part(
+            "coordinator", "coordinator", self.coordinator_file, self._logs
+        )
         return self.coordinator
 
     def start_device(self, name: str, *, under: Sequence[str | Path] = ()) -> Child:
@@ -163,7 +155,7 @@ class LocalFleet:
             name: which one.
             under: a program with its arguments that runs it, such as a tracer.
         """
-        self.devices[name] = self._run("device", name, self.device_file(name), under)
+        self.devices[name] = start_part("device", name, self.device_file(name), self._logs, under)
         return self.devices[name]
 
     def freeze(self, name: str) -> None:
@@ -219,23 +211,6 @@ class LocalFleet:
         """What each process said, by its name."""
         for file in sorted(self._logs.glob("*.log")):
             yield file.stem, file.read_text(errors="replace")
-
-    def _run(self, part: str, name: str, settings: Path, under: Sequence[str | Path] = ()) -> Child:
-        return Child.start(
-            [*under, *FEDRING, part, "run", "--config", settings],
-            name=name,
-            log=self._logs / f"{name}.log",
-            environment=os.environ | ONE_THREAD,
-        )
-
-
-def write_toml(file: Path, tables: Tables) -> None:
-    """Write settings; JSON's spelling of texts, numbers, truth and lists is TOML's as well."""
-    lines: list[str] = []
-    for table, settings in tables.items():
-        lines.append(f"[{table}]")
-        lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
-    file.write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def write_samples(file: Path, seed: str, n_samples: int = 32) -> None:
