@@ -9,13 +9,14 @@ import phe
 from attrs import frozen
 
 from fedring.shared.encryption import PRODUCTION, Parameters, Random, Suite, suite
-from fedring.shared.envelopes import Signed, sign
+from fedring.shared.envelopes import Signed, open_envelope, sign
 from fedring.shared.identity import Identity
 from fedring.shared.messages import (
     COORDINATOR_NUMBER,
     Announce,
     ModelReference,
     Plan,
+    Rest,
     RingTerms,
     tag,
 )
@@ -41,6 +42,20 @@ class Announcing:
     announce: Signed[Announce]
     exchange_key: RoundKey
     suite: Suite
+
+
+def announced_round(raw: bytes, identity: Identity) -> tuple[int, int]:
+    """Epoch and round of an announce or rest of our own that a broker has kept.
+
+    No other message of ours will do: answers carry the round of what they answer.
+
+    Raises:
+        PeerError: it is neither, or not of this coordinator.
+    """
+    unverified = open_envelope(raw)
+    kind = Rest if isinstance(unverified.message, Rest) else Announce
+    message = unverified.verified_by(identity.peer, kind).message
+    return message.epoch, message.round
 
 
 def lap_s(members: int, body_bytes: int, rate: float) -> float:

@@ -30,15 +30,23 @@ class ClosedDoor:
     identity: Identity
     authority: Authority
 
-    def receive(self, source: str, raw: bytes) -> list[Send]:
+    def receive(self, source: str, raw: bytes, last: tuple[int, int]) -> list[Send]:
         """A device writes to the coordinator's inbox while no round is running.
+
+        Args:
+            source: name of the writer, from the topic.
+            raw: the envelope.
+            last: (epoch, round) of the last round announced; nothing is signed under a later one.
 
         Raises:
             PeerError: what a device must not send.
         """
         unverified = open_envelope(raw)
-        if not isinstance(unverified.message, Ready):
+        message = unverified.message
+        if not isinstance(message, Ready):
             return []
+        if (message.epoch, message.round) > last:
+            raise ProtocolError("ready for a round that was never announced", sender=source)
         return [self.refuse(source, unverified)]
 
     def refuse(self, source: str, unverified: Unverified) -> Send:

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 from attrs import asdict, frozen
 
-from fedring.coordinator.announcing import START_RATE, make_announce
+from fedring.coordinator.announcing import START_RATE, announced_round, make_announce
 from fedring.coordinator.bulletin import Bulletin
 from fedring.coordinator.conclusion import Conclusion, conclude
 from fedring.coordinator.doors import ClosedDoor
@@ -40,8 +40,8 @@ from fedring.coordinator.strategies import (
     doubtful_ranges,
 )
 from fedring.shared.effects import Fact, Report, Send
-from fedring.shared.envelopes import open_envelope, sign
-from fedring.shared.errors import CertificateError, MessageError, PeerError, mistakes_alone
+from fedring.shared.envelopes import sign
+from fedring.shared.errors import CertificateError, PeerError, mistakes_alone
 from fedring.shared.identity import Identity
 from fedring.shared.logs import start_logging
 from fedring.shared.messages import (
@@ -221,7 +221,8 @@ class Coordinator:
             match self._topics.parse(topic):
                 case Inbox(receiver, sender) if receiver == COORDINATOR:
                     if self._running is None:
-                        return [*self._door.receive(sender, payload)]
+                        last = self._store.epoch(), self._store.last_round()
+                        return [*self._door.receive(sender, payload, last)]
                     return self._running.round.receive(sender, payload, now)
                 case DeviceStatus(name):
                     return self._seen(name, payload, now)
@@ -240,12 +241,7 @@ class Coordinator:
 
     def _check_own(self, raw: bytes) -> None:
         """The broker still retains an announce of ours: it must not be newer than our state."""
-        unverified = open_envelope(raw)
-        message = unverified.message
-        if message.sender != COORDINATOR_NUMBER:
-            raise MessageError(f"a message of device {message.sender} on the announce topic")
-        self._identity.peer.verify(message.kind, unverified.payload, unverified.signature)
-        self._store.check_announced(message.epoch, message.round)
+        self._store.check_announced(*announced_round(raw, self._identity))
 
     # -- between rounds --------------------------------------------------------------------
 
