@@ -16,7 +16,10 @@ from fedring.shared.messages import MAX_UINT32
 MAX_DEVICES = 100_000
 MAX_STATUS_BYTES = 4096
 MAX_STATE_CHARACTERS = 32
+MAX_STATES = 16
+"""States told apart in our own status, which must stay a message; a device has eight."""
 OFFLINE = "offline"
+OTHER = "other"
 
 
 @define
@@ -37,9 +40,12 @@ class Presence:
         if status is None or (name not in self._states and len(self._states) >= MAX_DEVICES):
             return None
         state, number = status
-        number = number or self._numbers.get(name, 0)
+        before = self._numbers.get(name, 0)
+        number = number or before
         if number == 0 or self.online.get(number, name) != name:
             return None
+        if number != before and self.online.get(before) == name:
+            return None  # one name, one number at a time: else one writer could be a whole fleet
         self._numbers[name] = number
         self._states[name] = state
         if state == OFFLINE:
@@ -49,8 +55,12 @@ class Presence:
         return number
 
     def by_state(self) -> dict[str, int]:
-        """How many devices are in each state, and `online` in all."""
-        return {"online": len(self.online), **Counter(self._states.values())}
+        """How many devices are in each of the commonest states, and `online` in all."""
+        counts = Counter(self._states.values()).most_common()
+        states = dict(counts[:MAX_STATES])
+        if rest := sum(count for _, count in counts[MAX_STATES:]):
+            states[OTHER] = states.get(OTHER, 0) + rest
+        return {**states, "online": len(self.online)}
 
 
 def _read(payload: bytes) -> tuple[str, int] | None:

@@ -75,3 +75,25 @@ def test_names_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> 
         seen.saw(f"b{number}", status("idle", number))
     assert seen.online == {1: "b1", 2: "b2"}
     assert seen.saw("b1", status("ready", 1)) == 1
+
+
+def test_one_name_is_one_device_at_a_time() -> None:
+    """A device writes its own status topic only, but any number into it."""
+    seen = Presence()
+    for number in range(1, 1000):
+        seen.saw("b07", status("idle", number))
+    assert seen.online == {1: "b07"}
+    seen.saw("b07", status("offline", 1))
+    assert seen.saw("b07", status("idle", 9)) == 9
+    assert seen.online == {9: "b07"}
+
+
+def test_our_own_status_stays_short_whatever_states_there_are() -> None:
+    seen = Presence()
+    for number in range(1, 5000):
+        seen.saw(f"b{number}", status(f"{number:032}", number))
+    seen.saw("b5000", status("online", 5000))
+    states = seen.by_state()
+    assert len(states) <= presence.MAX_STATES + 2
+    assert states["online"] == 5000
+    assert states["other"] >= 4999 - presence.MAX_STATES
