@@ -367,6 +367,8 @@ class Member:
             return self._refused_before(unverified)
         if (message.epoch, message.round) != self.round:
             return []
+        if held.deadline is not None and now >= held.deadline:
+            return self._end_by_deadline(held)  # whoever wakes us: the tick may come later
         try:
             if source == COORDINATOR_NAME:
                 return self._from_coordinator(held, unverified, now)
@@ -387,8 +389,7 @@ class Member:
         if held is None:
             return []
         if held.deadline is not None and now >= held.deadline:
-            facts = self._where(held)
-            return [*self._leave(), Report("round ended by deadline", facts)]
+            return self._end_by_deadline(held)
         effects: Effects = []
         if held.repeat_at is not None and held.ready is not None and now >= held.repeat_at:
             held.repeat_at = now + held.announce.message.ring.patience_s
@@ -578,6 +579,9 @@ class Member:
         raise ProtocolError("a message that no member sends to another", sender=source)
 
     # -- a round ends ----------------------------------------------------------------------
+
+    def _end_by_deadline(self, held: _Round) -> Effects:
+        return [*self._leave(), Report("round ended by deadline", self._where(held))]
 
     def _refuse(self, held: _Round, about: bytes, reason: str) -> Effects:
         """Refuse, and be out of this round."""

@@ -692,6 +692,18 @@ def test_a_list_after_the_deadline_gets_nothing() -> None:
     assert story.asks(1, 2, 3, 4) == []
 
 
+def test_a_list_that_overtakes_the_tick_of_the_deadline_gets_nothing() -> None:
+    """A coordinator that keeps the board busy must not gain time by it."""
+    story = Story.added()
+    held = story.me.member._round
+    assert held is not None
+    assert held.deadline is not None
+    story.stage.now = held.deadline
+    assert kinds(story.asks(1, 2, 3, 4)) == ["Abandon", "Report"]
+    secrets_are_dropped(story.me)
+    assert story.asks(1, 2, 3, 4) == []
+
+
 def test_the_deadline_leaves_time_for_three_laps_and_no_more() -> None:
     story = Story.ready()
     held = story.me.member._round
