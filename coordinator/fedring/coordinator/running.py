@@ -14,6 +14,9 @@ from fedring.shared.effects import Fact
 from fedring.shared.models import Model
 
 
+NO_RING = "no ring could be formed"
+
+
 @define(eq=False)
 class Running:
     """A round under way.
@@ -60,7 +63,7 @@ class Running:
         message = self.announcing.announce.message
         ended = self.ended or now
         formed = self.formed or ended
-        reasons = [void.reason for void in conclusion.voids] or ["no ring could be formed"]
+        reasons = [void.reason for void in conclusion.voids] or [NO_RING]
         return Outcome(
             epoch=message.epoch,
             round=message.round,

@@ -30,7 +30,7 @@ from fedring.coordinator.presence import Presence
 from fedring.coordinator.records import Version
 from fedring.coordinator.rosters import Bench, Cohorts
 from fedring.coordinator.rounds import Announced, Dealt, Effects, Ended, Round
-from fedring.coordinator.running import Running
+from fedring.coordinator.running import NO_RING, Running
 from fedring.coordinator.settings import CoordinatorSettings
 from fedring.coordinator.standing import Standing, prepare
 from fedring.coordinator.store import CoordinatorStore
@@ -423,8 +423,9 @@ class Coordinator:
             wait_s = min(MOST_BACK_OFF_S, self._settings.ring.patience_s * self._voids_in_a_row)
             self._not_before = now + wait_s
             self._state, self._note = "waiting", f"round {running.round.number} was void"
-            reasons = [void.reason for void in concluded.conclusion.voids]
-            _log.warning("%s: %s", self._note, "; ".join(reasons) or "no ring")
+            voids = concluded.conclusion.voids
+            reasons = [void.reason for void in voids] or [NO_RING]
+            _log.warning("%s: %s", self._note, "; ".join(reasons))
             await self._bulletin.tell("round void", {**facts, "reasons": reasons})
             return
         self._voids_in_a_row = 0
