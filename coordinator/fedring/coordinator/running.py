@@ -13,7 +13,6 @@ from fedring.coordinator.rounds import Round
 from fedring.shared.effects import Fact
 from fedring.shared.models import Model
 
-
 NO_RING = "no ring could be formed"
 
 
