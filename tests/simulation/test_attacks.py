@@ -171,7 +171,7 @@ def test_two_lists_to_two_halves_open_nothing(
 
 
 def test_lists_whose_names_fit_together_open_nothing_either() -> None:
-    """Each pair of names is on both lists or on neither: only the list's digest keeps them apart."""
+    """Each pair is on both lists or on neither: only the list's digest keeps them apart."""
     liar = Liar.with_ready(4, threshold=2)
     roster = liar.roster(1, 2, 3, 4)
     lists = {1: (1, 2, 3), 2: (1, 2, 4), 3: (1, 3, 4), 4: (2, 3, 4)}
