@@ -15,6 +15,7 @@ import phe
 from fedring.coordinator.records import Outcome, Round, Version, now_text
 from fedring.coordinator.store import CoordinatorStore
 from fedring.shared.effects import Fact
+from fedring.shared.messages import one_line
 from fedring.shared.mqtt import Connection
 from fedring.shared.topics import Topics
 from fedring.shared.transfer import ModelShelf, Shelved
@@ -23,6 +24,9 @@ KEPT_MODELS = 3
 """Models that the broker holds: the newest, and some for devices that are slow to fetch."""
 KEPT_HISTORY = 100
 """Versions whose history topic stays."""
+SHOWN_VOIDS = 32
+"""Void rings told of at once: devices write their reasons, and a message has its limit. The store
+has them all."""
 STATUS_S = 0.25
 """Least time between two status messages while only numbers of devices change: else a fleet of N
 devices, each with a handful of states, would make as many messages of a size that grows with N."""
@@ -114,11 +118,19 @@ class Bulletin:
 
     async def tell(self, event: str, facts: Mapping[str, Fact]) -> None:
         """Publish that something happened; not retained."""
-        line = {"event": event, "time": now_text(), **facts}
+        line: dict[str, object] = {"event": event, "time": now_text()}
+        line |= {name: _shown(fact) for name, fact in facts.items()}
         await self._connection.send(self._topics.event, json.dumps(line).encode())
 
     async def _retain(self, topic: str, facts: Mapping[str, Any]) -> None:
         await self._connection.send(topic, json.dumps(facts).encode(), retain=True)
+
+
+def _shown(fact: Fact) -> object:
+    """A fact as an event has room for it."""
+    if not isinstance(fact, list):
+        return fact
+    return [one_line(one) for one in fact[:SHOWN_VOIDS] if isinstance(one, str)] or fact
 
 
 def _held(store: CoordinatorStore) -> list[Shelved]:
@@ -143,7 +155,10 @@ def history_line(version: Version, made_by: Round | None) -> dict[str, Any]:
     return {
         **line,
         "rings": outcome.rings,
-        "void_rings": [{"ring": one.ring, "reason": one.reason} for one in outcome.void_rings],
+        "void_rings": [
+            {"ring": one.ring, "reason": one_line(one.reason)}
+            for one in outcome.void_rings[:SHOWN_VOIDS]
+        ],
         "seconds": dict(outcome.seconds),
         "traffic": dict(outcome.traffic),
     }
