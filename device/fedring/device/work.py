@@ -120,15 +120,18 @@ class Library:
         """The announced model, verified by its digest; kept as the newest when it is."""
         async with self._alone:  # one that is cancelled has cleared up before the next begins
             if self._model is None or self._model.digest != reference.digest:
-                chunks = await self._chunks(reference.digest)
+                chunks = await self._chunks(reference)
                 model = await asyncio.to_thread(Model.from_chunks, chunks)
                 networks.check(model)
                 self._model = model
             await self._keep(self._model, epoch, reference)
             return self._model
 
-    async def _chunks(self, digest: bytes) -> tuple[bytes, ...]:
-        fetching = self._fetching[digest] = _Fetching(ModelFetch(digest))
+    async def _chunks(self, reference: ModelReference) -> tuple[bytes, ...]:
+        # The owner's limit was held against the size announced: no more than that is kept.
+        digest = reference.digest
+        fetch = ModelFetch(digest, max_bytes=reference.size)
+        fetching = self._fetching[digest] = _Fetching(fetch)
         topic_filter = self._topics.model(digest)
         try:
             while not fetching.done.is_set():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from attrs import evolve
 
 from fedring.device.store import DeviceStore
 from fedring.device.work import Library
@@ -119,3 +120,16 @@ def test_an_announced_model_that_is_none_is_refused_and_the_next_is_taken(shelf:
 
     asyncio.run(story())
     assert load_npz(shelf.file)[1]["version"] == 2
+
+
+def test_a_model_larger_than_announced_is_refused(shelf: Shelf) -> None:
+    async def story() -> None:
+        small = evolve(reference(MODEL, 1), size=8)
+        fetching = asyncio.create_task(shelf.library.fetch(1, small))
+        await shelf.connection.asked_for(MODEL)
+        shelf.deliver(MODEL)
+        with pytest.raises(PeerError, match="takes 8"):
+            await fetching
+
+    asyncio.run(story())
+    assert not shelf.file.exists()
