@@ -48,8 +48,10 @@ def prepare_folder(folder: Path) -> None:
     """
     try:
         if not folder.exists():
+            new = [one for one in (folder, *folder.parents) if not one.exists()]
             folder.mkdir(mode=PRIVATE_FOLDER, parents=True)
-            sync_folder(folder.parent)
+            for one in reversed(new):  # each name is kept by the folder above it
+                sync_folder(one.parent)
         mode = folder.stat().st_mode
     except OSError as error:
         raise _unusable(folder, error) from error

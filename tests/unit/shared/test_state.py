@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fedring.shared import state
 from fedring.shared.errors import StateError
 from fedring.shared.state import Database, lock_folder, prepare_folder, write_file
 
@@ -46,6 +47,15 @@ def test_a_new_folder_is_private_and_may_be_deep(tmp_path: Path) -> None:
     prepare_folder(folder)
     prepare_folder(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_every_new_folder_on_the_way_survives_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(state, "sync_folder", synced.append)
+    prepare_folder(tmp_path / "a" / "b" / "c")
+    assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
 
 
 def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
