@@ -44,6 +44,7 @@ from fedring.shared.envelopes import sign
 from fedring.shared.errors import CertificateError, PeerError, mistakes_alone
 from fedring.shared.identity import Identity
 from fedring.shared.logs import start_logging
+from fedring.shared.memory import forbid_core_dumps
 from fedring.shared.messages import (
     COORDINATOR_NAME,
     COORDINATOR_NUMBER,
@@ -94,6 +95,7 @@ def run(settings: CoordinatorSettings) -> None:
         UserError: what the owner has to mend: files, broker, state.
     """
     start_logging()
+    forbid_core_dumps()
     with prepare(settings) as standing, mistakes_alone():
         asyncio.run(_serve(settings, standing))
 

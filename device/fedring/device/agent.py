@@ -44,6 +44,7 @@ from fedring.shared.envelopes import Signed
 from fedring.shared.errors import PeerError, StateError, UserError, mistakes_alone
 from fedring.shared.identity import Role
 from fedring.shared.logs import start_logging
+from fedring.shared.memory import forbid_core_dumps
 from fedring.shared.messages import Announce, ModelReference
 from fedring.shared.mqtt import Connected, Connection, Disconnected, Event, Message, Will
 from fedring.shared.topics import Inbox, ModelChunk, Revoked, Round, Topics
@@ -66,6 +67,7 @@ def run(settings: DeviceSettings) -> None:
         UserError: what the owner has to mend: files, broker, data.
     """
     start_logging()
+    forbid_core_dumps()
     credentials = Credentials.load(settings.fleet, Role.DEVICE)
     identity = credentials.identity
     if not settings.data.file.is_file():
