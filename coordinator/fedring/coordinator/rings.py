@@ -20,7 +20,7 @@ from attrs import frozen
 from fedring.coordinator.sums import RingSum
 from fedring.shared.effects import Report, Send
 from fedring.shared.encryption import Body, Suite
-from fedring.shared.envelopes import Signed, Unverified, sign
+from fedring.shared.envelopes import Signed, Unverified, sign, unpack_envelope
 from fedring.shared.errors import BodyError, PeerError, ProtocolError
 from fedring.shared.identity import Identity, Peer
 from fedring.shared.membership import Joined, Membership
@@ -56,6 +56,14 @@ MAX_TOKENS_BY_SENDER = 3
 """Whole tokens of one lap taken from one member."""
 REPEAT_S = 1.0
 """How often an unanswered question is repeated within one patience."""
+
+
+def _is(raw: bytes, lap: Signed[Lap]) -> bool:
+    """Whether this envelope holds the lap, under our signature or one that was made of it."""
+    if raw == lap.raw:
+        return True
+    payload, _ = unpack_envelope(raw)
+    return payload == lap.payload
 
 
 class Stage(StrEnum):
@@ -289,12 +297,12 @@ class Ring:
         if arrival := self._arrivals.get(hop.digest):
             return [self._progress(arrival)]
         try:
-            if self.stage is not Stage.LAP or not self._lap or message.lap != self._lap.raw:
+            if self.stage is not Stage.LAP or not self._lap or not _is(message.lap, self._lap):
                 raise ProtocolError("that lap is over")
             check_hop(message, self._lap.message, self._suite.body_bytes)
             if list(self._whole.values()).count(message.sender) >= MAX_TOKENS_BY_SENDER:
                 raise ProtocolError("too many tokens from one member")
-        except ProtocolError as fault:
+        except PeerError as fault:
             refused = Refused(**self._tag(), about=hop.digest, reason=one_line(fault.reason))
             return [self._answer(message.sender, refused)]
         if (arrival := self._arrivals.open(hop, now)) is None:

@@ -5,6 +5,10 @@ from typing import Any
 
 import pytest
 from attrs import define, evolve
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 
 from fedring.coordinator.announcing import Announcing
 from fedring.coordinator.rings import MAX_ARRIVALS, MAX_TOKENS_BY_SENDER, Ring, Stage, Void
@@ -13,7 +17,7 @@ from fedring.lab.simulate.cast import device
 from fedring.lab.simulate.fleet import QUICK
 from fedring.lab.simulate.rehearsal import Drop, Post, Rehearsal
 from fedring.shared.effects import Send
-from fedring.shared.envelopes import Signed, open_envelope, sign
+from fedring.shared.envelopes import Signed, open_envelope, pack_envelope, sign, unpack_envelope
 from fedring.shared.errors import PeerError
 from fedring.shared.messages import (
     CHUNK_BYTES,
@@ -481,6 +485,18 @@ def test_a_changed_chunk_is_not_added_to_anything() -> None:
     assert len(story.stage.complaints) == 1
     assert story.ring._whole == {}
     assert story.ring.stage is Stage.LAP
+
+
+def test_a_token_under_another_signature_of_the_lap_is_one_of_it() -> None:
+    """ECDSA: whoever has (r, s) has (r, n - s), too, and honest members may have seen it first."""
+    story = Story.of(4)
+    story.until("lap")
+    payload, signature = unpack_envelope(story.lap().raw)
+    r, s = decode_dss_signature(signature)
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    twin = pack_envelope(payload, encode_dss_signature(r, order - s))
+    assert story.offers(story.token((1, 2, 3, 4), lap=twin), pieces=0) == ["progress"]
+    assert story.offers(story.token((1, 2, 3), lap=b"no lap"), pieces=0) == ["refused"]
 
 
 # -- our own connection ---------------------------------------------------------------------

@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from attrs import define, evolve
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 
 from fedring.device.member import Effect
 from fedring.device.relay import MAX_ADDITIONS, MAX_ARRIVALS, Relay
@@ -16,7 +20,14 @@ from fedring.lab.simulate.fleet import QUICK
 from fedring.lab.simulate.rehearsal import Post, Rehearsal, said
 from fedring.shared.effects import Report, Send
 from fedring.shared.encryption import Body
-from fedring.shared.envelopes import Signed, encode, open_envelope, pack_envelope, sign
+from fedring.shared.envelopes import (
+    Signed,
+    encode,
+    open_envelope,
+    pack_envelope,
+    sign,
+    unpack_envelope,
+)
 from fedring.shared.errors import IdentityError, ProtocolError
 from fedring.shared.messages import (
     CHUNK_BYTES,
@@ -36,6 +47,7 @@ from fedring.shared.messages import (
 from fedring.shared.tokens import Departure
 
 TERMS = evolve(QUICK, patience_s=3.0)  # headers are repeated every second
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256
 TWO_CHUNKS = 2 * CHUNK_BYTES // 4 - 200
 
 
@@ -519,6 +531,21 @@ def test_a_token_that_the_coordinator_does_not_want_is_dropped_for_good() -> Non
     assert sent(said_no) == [("b01", "passed")], "its source need not keep it either"
     assert story.relay(3)._holdings == []
     assert sent(story.offer(3, token)) == [("b01", "passed")]
+
+
+def test_another_signature_of_the_same_lap_keeps_nobody_from_it() -> None:
+    """ECDSA: whoever has (r, s) has (r, n - s), too; a member may be quicker with it than we."""
+    story = Story.of(3)
+    lap = story.lap(1, 2, 3)
+    payload, signature = unpack_envelope(lap.raw)
+    r, s = decode_dss_signature(signature)
+    twin = evolve(lap, raw=pack_envelope(payload, encode_dss_signature(r, ORDER - s)))
+    assert twin.raw != lap.raw
+
+    assert sent(story.offer(3, story.token(twin, (2,)), 0)) == [("b02", "progress")]
+    assert sent(story.offer(3, story.token(lap, (1,)), 0)) == [("b01", "progress")]
+    story.offer(1, story.token(twin, (2,)), 0)
+    assert ("b02", "hop") in sent(story.stage.says(1, lap))
 
 
 def test_a_lap_started_once_is_not_started_again() -> None:
