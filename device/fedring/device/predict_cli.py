@@ -15,7 +15,10 @@ from fedring.shared.errors import DataError
 STDIN = "-"
 
 
-@click.command(epilog="Example: fedring device predict --config device.toml samples.csv")
+@click.command(
+    short_help="Use the newest model on samples of a CSV FILE.",
+    epilog="Example: fedring device predict --config device.toml samples.csv",
+)
 @click.argument("samples", metavar="[FILE|-]", default=STDIN)
 @click.option(
     "--config",

@@ -39,7 +39,7 @@ PARTS = {
     "demo": Part("lab", "See a whole fleet learn on this machine."),
     "device": Part("device", "Take part with this board's own data; use the model."),
     "fleet": Part("fleet", "Certify, list and revoke devices: the owner's tools."),
-    "simulate": Part("lab", "Try thousands of devices on a virtual network."),
+    "simulate": Part("lab", "Try a fleet on a virtual network and clock."),
     "watch": Part("fleet", "Watch a fleet live."),
 }
 

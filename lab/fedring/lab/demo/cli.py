@@ -28,29 +28,59 @@ _WIDTH: Final = 80
 
 
 @click.command(epilog="Example: fedring demo --devices 8 --rounds 5")
-@click.option("--devices", type=click.IntRange(2), default=24, help="One person's data each.")
-@click.option("--rounds", type=click.IntRange(1), default=20, help="Training rounds.")
-@click.option("--ring-size", type=click.IntRange(2, MAX_ROSTER), default=12, help="At most.")
+@click.option(
+    "--devices",
+    type=click.IntRange(2),
+    default=24,
+    metavar="N",
+    help="Devices, each with the data of one person.",
+)
+@click.option("--rounds", type=click.IntRange(1), default=20, metavar="N", help="Training rounds.")
+@click.option(
+    "--ring-size",
+    type=click.IntRange(2, MAX_ROSTER),
+    default=12,
+    metavar="N",
+    help="Most devices in one ring.",
+)
 @click.option(
     "--threshold",
     type=click.IntRange(1, MAX_ROSTER - 1),
-    help="Sums need more contributors.  [default: 7, in fleets below 16 devices 3]",
+    metavar="N",
+    help="Devices share only in sums of more than so many.  [default: 3, from 16 devices on 7]",
 )
-@click.option("--suite", type=click.Choice(SUITES), default=SUITES[0], help="Encryption.")
-@click.option("--model", type=click.Choice(["mlp", "softmax"]), default="mlp", help="To train.")
+@click.option("--suite", type=click.Choice(SUITES), default=SUITES[0], help="Encryption suite.")
 @click.option(
-    "--broker", "url", metavar="URL", help="Such as mqtt://localhost:1883.  [default: own one]"
+    "--model",
+    type=click.Choice(["mlp", "softmax"]),
+    default="mlp",
+    help="A network with a hidden layer, or without.",
 )
-@click.option("--seed", type=click.IntRange(0, MAX_UINT32), default=1, help="Of the learning.")
 @click.option(
-    "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="As JSON."
+    "--broker",
+    "url",
+    metavar="URL",
+    help="A running broker, such as mqtt://localhost:1883.  [default: start one]",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, MAX_UINT32),
+    default=1,
+    metavar="N",
+    help="Repeats first weights, shuffles and roundings.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also write what came out to FILE, as JSON.",
 )
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     default="fedring-demo",
     metavar="FOLDER",
-    help="For the picture.",
+    help="Where the picture of the learning curve goes.",
 )
 @click.option("--plain", is_flag=True, help="Lines instead of a live picture.")
 def command(
