@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from attrs import frozen
 
-from fedring.shared.errors import DataError, MessageError
+from fedring.shared.errors import DataError, MessageError, ModelError
 from fedring.shared.models import Model, load_npz
 from fedring.shared.networks import check, predict
 from fedring.shared.samples.dataset import bad_number, columns_of
@@ -52,10 +52,10 @@ def load_model(path: Path) -> Model:
     """Read the model that a device keeps, or one that a coordinator exported.
 
     Raises:
-        DataError: there is none yet, or it is not one that can be computed.
+        ModelError: there is none yet, or it is not one that can be computed.
     """
     if not path.exists():
-        raise DataError(
+        raise ModelError(
             f"{path}: no model yet",
             name="model.missing-file",
             hint="it comes with the first round that this device sees: fedring device run",
@@ -64,7 +64,7 @@ def load_model(path: Path) -> Model:
     try:
         check(model)
     except MessageError as error:
-        raise DataError(f"{path}: {error.reason}", name="model.unreadable") from error
+        raise ModelError(f"{path}: {error.reason}", name="model.unreadable") from error
     return model
 
 

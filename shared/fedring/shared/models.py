@@ -22,7 +22,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from fedring.shared.errors import DataError, MessageError
+from fedring.shared.errors import MessageError, ModelError
 from fedring.shared.manifests import CHUNK_BYTES, FORMAT, ArrayInfo, Manifest, parse_manifest
 
 __all__ = ["Floats", "Manifest", "Model", "load_npz", "parse_manifest", "save_npz"]
@@ -209,7 +209,7 @@ def load_npz(path: Path) -> tuple[Model, dict[str, Any]]:
         The model and its note.
 
     Raises:
-        DataError: no such file, or not one of ours.
+        ModelError: no such file, or not one of ours.
     """
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
@@ -224,9 +224,9 @@ def load_npz(path: Path) -> tuple[Model, dict[str, Any]]:
             )
             return model, json.loads(str(file["note"]))
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such model file", name="model.missing-file") from error
+        raise ModelError(f"{path}: no such model file", name="model.missing-file") from error
     except (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(
+        raise ModelError(
             f"{path}: not a model file of fedring ({error})",
             name="model.unreadable",
             hint="a model file is made with: fedring coordinator export VERSION FILE",

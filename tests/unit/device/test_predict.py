@@ -11,7 +11,7 @@ import pytest
 
 from fedring.device.predict import load_model, predict_lines
 from fedring.device.predict_cli import predict
-from fedring.shared.errors import DataError
+from fedring.shared.errors import DataError, ModelError
 from fedring.shared.models import Model, save_npz
 from fedring.shared.networks import MEAN, SPREAD, initialise
 
@@ -143,7 +143,7 @@ def test_bytes_that_are_no_text_are_told(run: Run, tmp_path: Path) -> None:
 
 def test_before_the_first_round_there_is_no_model(run: Run, tmp_path: Path) -> None:
     (tmp_path / "model.npz").unlink()
-    with pytest.raises(DataError, match="no model yet") as caught:
+    with pytest.raises(ModelError, match="no model yet") as caught:
         run(typed="1,2\n")
     assert "fedring device run" in caught.value.hint
 
@@ -152,6 +152,6 @@ def test_a_model_that_cannot_be_computed_is_told(tmp_path: Path, model: Model) -
     arrays = {"layer1.weight": np.zeros((3, 2), np.float32), "layer1.bias": np.zeros(2, np.float32)}
     other = Model("softmax", model.features, model.classes, arrays, tuple(arrays))
     save_npz(tmp_path / "model.npz", other, {})
-    with pytest.raises(DataError, match=r"model\.npz: a model with") as caught:
+    with pytest.raises(ModelError, match=r"model\.npz: a model with") as caught:
         load_model(tmp_path / "model.npz")
     assert caught.value.name == "model.unreadable"

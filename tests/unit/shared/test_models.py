@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedring.shared import manifests
-from fedring.shared.errors import DataError, MessageError
+from fedring.shared.errors import MessageError, ModelError
 from fedring.shared.models import Model, load_npz, parse_manifest, save_npz
 
 
@@ -238,17 +238,17 @@ def test_npz_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_npz_of_others_is_refused_with_its_name(tmp_path: Path) -> None:
     path = tmp_path / "model.npz"
-    with pytest.raises(DataError, match=r"model\.npz: no such"):
+    with pytest.raises(ModelError, match=r"model\.npz: no such"):
         load_npz(path)
     np.savez(path, x=np.zeros(3))
-    with pytest.raises(DataError, match=r"model\.npz: not a model") as caught:
+    with pytest.raises(ModelError, match=r"model\.npz: not a model") as caught:
         load_npz(path)
     assert caught.value.name == "model.unreadable"
     for junk in (b"", b"not a zip", path.read_bytes()[:-30]):
         path.write_bytes(junk)
-        with pytest.raises(DataError, match=r"model\.npz: not a model"):
+        with pytest.raises(ModelError, match=r"model\.npz: not a model"):
             load_npz(path)
     np.save(tmp_path / "one.npy", np.zeros(3))
     (tmp_path / "one.npy").replace(path)
-    with pytest.raises(DataError, match=r"model\.npz: not a model"):
+    with pytest.raises(ModelError, match=r"model\.npz: not a model"):
         load_npz(path)
