@@ -52,9 +52,6 @@ class Membership:
     def digest(self) -> bytes:
         return self.roster.digest
 
-    def highest_threshold(self) -> int:
-        return max(joined.ready.message.threshold for joined in self.members.values())
-
     def round_keys(self, names: tuple[int, ...]) -> dict[int, bytes]:
         """The X25519 round keys of these members, by device number."""
         return {name: self.members[name].ready.message.round_key for name in names}

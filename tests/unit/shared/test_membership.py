@@ -53,7 +53,6 @@ def test_a_roster_of_ready_devices_is_a_membership() -> None:
     readies = {number: ready(device(number), threshold=number) for number in (5, 1, 3)}
     membership = read(*readies.values())
     assert set(membership.members) == {1, 3, 5}
-    assert membership.highest_threshold() == 5
     assert membership.round_keys((1, 5)) == {
         number: readies[number].message.round_key for number in (1, 5)
     }

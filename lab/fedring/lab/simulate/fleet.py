@@ -53,7 +53,7 @@ TRAIN = Plan(
 @cache
 def paillier_key(bits: int) -> phe.PaillierPrivateKey:
     """A key for simulations, made from a seed once a process: never for a fleet."""
-    return generate_key(bits, random=seeded.Random(bits).randbytes)  # noqa: S311
+    return generate_key(bits, random=seeded.Random(bits).randbytes)  # noqa: S311  # a simulation repeats itself
 
 
 @frozen
@@ -154,7 +154,7 @@ class SimulatedFleet:
         self.plan = plan
         self.terms = terms
         self.version = 0
-        self.random = seeded.Random(seed ^ 0x5EED).randbytes  # noqa: S311
+        self.random = seeded.Random(seed ^ 0x5EED).randbytes  # noqa: S311  # a simulation repeats itself
         self.bits = bits
         self._parameters = parameters
         self._key = paillier_key(key_bits)

@@ -264,7 +264,6 @@ class SimulatedCoordinator:
         self.bench = Bench()
         self.round: Round | None = None
         self._announcing: Announcing | None = None
-        self.n_ended = 0
         self.power_cut: Callable[[CoordinatorEffect], bool] = never
 
     def start(self) -> None:
@@ -340,7 +339,6 @@ class SimulatedCoordinator:
                 case Dealt(table):
                     self.table = dict(table)
                 case Ended() if self._announcing is not None:
-                    self.n_ended += 1
                     self._ended(self._announcing, effect)
                 case _:
                     pass

@@ -22,7 +22,7 @@ import hashlib
 from functools import lru_cache
 from typing import TypeAlias
 
-import gmpy2  # type: ignore[import-untyped]
+import gmpy2
 import numpy as np
 from numpy.typing import NDArray
 

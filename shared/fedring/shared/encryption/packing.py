@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import gmpy2  # type: ignore[import-untyped]
+import gmpy2
 import numpy as np
 
 from fedring.shared.encryption.parameters import Layout

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
-import gmpy2  # type: ignore[import-untyped]
+import gmpy2
 from phe import PaillierPrivateKey, PaillierPublicKey
 
 from fedring.shared.encryption.parameters import LEAST_KEY_BITS, MOST_KEY_BITS
