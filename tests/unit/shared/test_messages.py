@@ -248,8 +248,9 @@ def test_no_field_may_be_added(kind: str, example: Callable[[str], Message]) -> 
         {b"kind": kind},
     ]
     for extra in extras:
+        more: dict[Any, Any] = {**whole, **extra}
         with pytest.raises(MessageError, match="unknown field"):
-            decode(msgpack.packb({**whole, **extra}))
+            decode(msgpack.packb(more))
 
 
 @pytest.mark.parametrize("part", ["model", "plan", "ring"])
