@@ -23,7 +23,7 @@ from fedring.device.trainers import Trainer
 from fedring.shared import networks
 from fedring.shared.encryption import OneTimeMask, Suite, suite
 from fedring.shared.envelopes import Signed
-from fedring.shared.errors import MessageError, PeerError, ProtocolError, UpdateError
+from fedring.shared.errors import DataError, MessageError, PeerError, ProtocolError, UpdateError
 from fedring.shared.messages import Announce, ModelReference
 from fedring.shared.models import Model
 from fedring.shared.mqtt import Connection
@@ -194,12 +194,15 @@ class Workshop:
         self._trainer = trainer
         self._number = number
         self._seed = seed
+        self._has_trained = False
 
     async def work(self, announce: Signed[Announce], *, evaluate: bool) -> Worked | Failed:
         """Fetch, train, mask; cancelled, it ends the training as well.
 
         Raises:
-            DataError: the device's own data file does not fit the model: the owner's to mend.
+            DataError: the device's own data file does not fit the first model that it is asked to
+                train: the owner's to mend. Once it has trained, a model that asks for other data
+                is refused like any other demand; no coordinator can end the agent.
         """
         message = announce.message
         stop = threading.Event()
@@ -220,8 +223,13 @@ class Workshop:
             contribution, mask = await asyncio.gather(learning, preparing)
         except (PeerError, UpdateError) as fault:
             return Failed(announce.digest, str(fault))
+        except DataError as mistake:
+            if not self._has_trained:
+                raise
+            return Failed(announce.digest, str(mistake))
         finally:
             stop.set()
+        self._has_trained = True
         return Worked(announce.digest, contribution, mask, made)
 
     def _contribution(
