@@ -75,13 +75,15 @@ class Listener:
 
     async def _listen(self) -> None:
         async for event in self._connection.events():
-            self._await_pause()
             match event:
                 case Connected():
+                    self._await_pause()
                     self.trouble = ""
                 case Disconnected(reason):
                     self.trouble = reason
-                case Message(topic, payload):
+                case Message(topic, payload, retained):
+                    if retained:  # what is said live may go on for ever
+                        self._await_pause()
                     self._take(topic, payload)
 
     def _await_pause(self) -> None:

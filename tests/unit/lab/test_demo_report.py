@@ -174,8 +174,8 @@ def test_the_summary_tells_it_in_words(fleet: Fleet) -> None:
     fleet.result(2, 2, accuracy=0.843, void=1)
     told = list(report_of(fleet, lost={"person-02": "been ended by signal 9"}).summary())
     assert told == [
-        "People who never took part: 84.3 % of their movements recognised, 20.0 % before training"
-        " (macro F1 83.3 %).",
+        "People who never took part: 84.3 % of their movements recognised.",
+        "Before training it was 20.0 %; macro F1 is 83.3 % now.",
         "1 round, 12 contributors each, 1 void ring.",
         "A round took 3.5 s (training 2.0, rings 1.0, opening the sum 0.5) and 1.5 MB on the"
         " broker.",
@@ -304,3 +304,9 @@ def test_the_files_are_those_of_a_fleet(model: str, tmp_path: Path) -> None:
             *(file.parent / "data.npz" for file in files.devices.values()),
         ]
     ), "nobody's data lies about"
+
+
+def test_a_ring_of_one_is_the_ring_sizes_fault() -> None:
+    contradiction = Wishes(devices=3, ring_size=2).contradiction()
+    assert contradiction is not None
+    assert contradiction[0] == "ring-size"

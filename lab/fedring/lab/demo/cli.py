@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Final, NoReturn
 
 import click
@@ -18,6 +19,7 @@ from fedring.lab.demo.progress import Lines, Picture
 from fedring.lab.demo.report import Report
 from fedring.lab.demo.wishes import Wishes
 from fedring.shared.broker import Broker
+from fedring.shared.cli import MissingPackageError
 from fedring.shared.encryption import SUITES
 from fedring.shared.errors import StateError
 from fedring.shared.messages import MAX_ROSTER, MAX_UINT32
@@ -116,9 +118,7 @@ def command(
         option, reason = contradiction
         raise click.BadParameter(reason, param_hint=f"--{option}")
     broker = Broker.from_url(url) if url is not None else None
-    with _mendable():
-        for folder in (output, *([report.parent] if report is not None else [])):
-            folder.mkdir(parents=True, exist_ok=True)
+    _check_end(output, report)
     console = Console(stderr=True)
     show = Lines if plain or not console.is_terminal else Picture
     with (
@@ -128,6 +128,18 @@ def command(
     ):
         result = play(wishes, broker, Path(stage), progress)
     _hand_over(result, output / PICTURE, report)
+
+
+def _check_end(output: Path, report: Path | None) -> None:
+    """Find out now what would spoil the end of a long demo: no way to draw, nowhere to write."""
+    if find_spec("matplotlib") is None:
+        raise MissingPackageError("demo", "matplotlib")
+    if report is not None and report.is_dir():
+        raise click.BadParameter(f"{report} is a folder", param_hint="--report")
+    with _mendable():
+        for folder in (output, *([report.parent] if report is not None else [])):
+            folder.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=folder).close()
 
 
 def _hand_over(result: Report, picture: Path, report: Path | None) -> None:

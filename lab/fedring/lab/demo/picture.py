@@ -41,11 +41,12 @@ def draw(report: Report, file: Path) -> None:
     bottom = [0.0] * len(rounds)
     for phase, colour in PHASE_COLOURS.items():
         seconds = [one.version.seconds.get(phase, 0.0) for one in report.rounds]
-        below.bar(rounds, seconds, bottom=bottom, color=colour, label=phase)
+        below.bar(rounds, seconds, bottom=bottom, color=colour, label=PHASES[phase])
         bottom = [low + high for low, high in zip(bottom, seconds, strict=True)]
     below.set_ylabel("seconds")
     below.set_xlabel("training round")
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    below.set_xlim(-0.5, rounds[-1] + 0.5)
     below.set_ylim(0, 1.35 * max(bottom) or 1)  # room for the legend
     below.legend(loc="upper right", ncols=len(PHASES), frameon=False)
     figure.savefig(file, dpi=120)

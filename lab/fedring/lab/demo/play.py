@@ -103,7 +103,11 @@ class Demo:
         with Company(files, self.folder / "logs") as company:
             self.progress.say(f"Started the coordinator and {len(company.devices)} devices.")
             while True:
-                await asyncio.sleep(LOOK_S)
+                try:
+                    await asyncio.sleep(LOOK_S)
+                except asyncio.CancelledError:
+                    self.progress.say("Stopping all processes.")
+                    raise
                 self.progress.show(story, observer.take_news(), observer.trouble)
                 rounds = story.training_rounds
                 if rounds and not first_result_s:

@@ -17,8 +17,8 @@ from fedring.lab.benchmarks import machine, versions
 from fedring.lab.demo.observer import TrainingRound
 from fedring.lab.demo.wishes import Wishes
 
-PHASES = ("ready", "rings", "opening")
-"""Phases of a round, in order: training until rings are formed, laps and releases, the sum."""
+PHASES = {"ready": "training", "rings": "rings", "opening": "opening the sum"}
+"""Phases of a round in order, and what they are called: training lasts until rings are formed."""
 
 
 @frozen(kw_only=True)
@@ -79,8 +79,11 @@ class Report:
         before = self.untrained.metrics.get("accuracy") if self.untrained is not None else None
         yield (
             f"People who never took part: {percent(last.get('accuracy'))} of their movements"
-            f" recognised, {percent(before)} before training"
-            f" (macro F1 {percent(last.get('macro_f1'))})."
+            f" recognised."
+        )
+        yield (
+            f"Before training it was {percent(before)};"
+            f" macro F1 is {percent(last.get('macro_f1'))} now."
         )
         contributors = [one.version.contributors for one in self.rounds]
         void = sum(one.void_rings for one in self.rounds)
@@ -95,8 +98,8 @@ class Report:
         megabytes = fmean(sum(one.bytes.values()) for one in self.rounds) / 1e6
         yield (
             f"A round took {seconds['total']:.1f} s"
-            f" (training {seconds['ready']:.1f}, rings {seconds['rings']:.1f},"
-            f" opening the sum {seconds['opening']:.1f}) and {megabytes:.1f} MB on the broker."
+            f" ({', '.join(f'{PHASES[one]} {seconds[one]:.1f}' for one in PHASES)})"
+            f" and {megabytes:.1f} MB on the broker."
         )
         yield (
             f"First result after {self.first_result_s:.0f} s, the last after {self.total_s:.0f} s."

@@ -60,6 +60,10 @@ class Wishes:
             return "devices", (
                 f"the data has {len(PEOPLE)} people for devices; the other people are held out"
             )
+        if self.smallest_ring < 2:
+            return "ring-size", (
+                f"{self.devices} devices in rings of {self.ring_size} leave one without company"
+            )
         if self.smallest_ring <= self.effective_threshold:
             return "threshold", (
                 f"rings of {self.smallest_ring} cannot give sums of more than"
