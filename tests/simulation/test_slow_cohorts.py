@@ -5,7 +5,7 @@ import pytest
 from attrs import evolve
 
 from fedring.coordinator.rosters import BENCH_ROUNDS
-from fedring.device.member import Joined
+from fedring.device.effects import Joined
 from fedring.lab.simulate.fleet import QUICK, Conclusion, SimulatedFleet
 from fedring.shared.contributions import contribution
 from fedring.shared.envelopes import Signed

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from attrs import evolve
 
-from fedring.device.member import Joined
+from fedring.device.effects import Joined
 from fedring.lab.simulate.fleet import QUICK, Conclusion, SimulatedFleet
 from fedring.lab.simulate.rehearsal import small_model
 from fedring.lab.simulate.watch import Broken, Watch

@@ -13,7 +13,7 @@ import pytest
 
 from fedring.coordinator.rings import Stage
 from fedring.coordinator.settings import Ring
-from fedring.device.member import State
+from fedring.device.effects import State
 from fedring.device.settings import Limits, Privacy
 from fedring.shared.messages import MESSAGES, Message, ModelReference, Plan, RingTerms
 from fedring.shared.topics import LAYOUT

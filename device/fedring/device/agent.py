@@ -22,17 +22,17 @@ from typing import Any, TypeAlias
 
 from fedring.device.consent import Consent
 from fedring.device.data import FileSource
-from fedring.device.member import (
+from fedring.device.effects import (
     Abandon,
     Effects,
     Joined,
     Keep,
     Listed,
-    Member,
     Spent,
     State,
     Work,
 )
+from fedring.device.member import Member
 from fedring.device.settings import DeviceSettings
 from fedring.device.store import DeviceStore
 from fedring.device.trainers import NumpyTrainer

@@ -8,8 +8,7 @@ import pytest
 from attrs import define, evolve
 
 from fedring.device.budgets import Budget
-from fedring.device.member import (
-    GRACE_S,
+from fedring.device.effects import (
     Abandon,
     Effect,
     Joined,
@@ -19,6 +18,7 @@ from fedring.device.member import (
     State,
     Work,
 )
+from fedring.device.member import GRACE_S
 from fedring.lab.simulate.cast import Cast, cast, coordinator, device
 from fedring.lab.simulate.fleet import QUICK
 from fedring.lab.simulate.rehearsal import Actor, Rehearsal, said

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     encode_dss_signature,
 )
 
-from fedring.device.member import Effect
+from fedring.device.effects import Effect
 from fedring.device.relay import MAX_ADDITIONS, MAX_ARRIVALS, Relay
 from fedring.lab.simulate.cast import device
 from fedring.lab.simulate.fleet import QUICK

@@ -14,7 +14,7 @@ from fedring.coordinator.rounds import Effect as CoordinatorEffect
 from fedring.coordinator.rounds import Ended
 from fedring.coordinator.sums import Opened, open_rings
 from fedring.device.consent import Consent
-from fedring.device.member import Effect as DeviceEffect
+from fedring.device.effects import Effect as DeviceEffect
 from fedring.lab.simulate.cast import cast, coordinator
 from fedring.lab.simulate.cast import device as identity_of
 from fedring.lab.simulate.network import CALM, Faults, Network

@@ -17,8 +17,9 @@ from fedring.coordinator.rounds import Announced, Dealt, Ended, Round
 from fedring.coordinator.rounds import Effect as CoordinatorEffect
 from fedring.device.budgets import Budget
 from fedring.device.consent import Consent
-from fedring.device.member import Effect as DeviceEffect
-from fedring.device.member import Joined, Listed, Member, Spent, Work
+from fedring.device.effects import Effect as DeviceEffect
+from fedring.device.effects import Joined, Listed, Spent, Work
+from fedring.device.member import Member
 from fedring.lab.simulate.network import Network
 from fedring.shared.effects import Send
 from fedring.shared.encryption import Parameters, Random, suite

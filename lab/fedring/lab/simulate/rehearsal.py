@@ -26,8 +26,9 @@ from fedring.coordinator.rounds import Ended, Round
 from fedring.coordinator.sums import Opened, open_rings
 from fedring.device.budgets import Budget
 from fedring.device.consent import Consent
-from fedring.device.member import Effect as DeviceEffect
-from fedring.device.member import Member, Work
+from fedring.device.effects import Effect as DeviceEffect
+from fedring.device.effects import Work
+from fedring.device.member import Member
 from fedring.lab.simulate.cast import cast, coordinator, device
 from fedring.lab.simulate.fleet import QUICK, SMALL, SMALL_KEY_BITS, TRAIN, paillier_key
 from fedring.shared import contributions

@@ -14,8 +14,8 @@ import numpy as np
 from attrs import evolve, field, frozen
 
 from fedring.coordinator.rounds import Effect as CoordinatorEffect
-from fedring.device.member import Effect as DeviceEffect
-from fedring.device.member import Joined, Spent
+from fedring.device.effects import Effect as DeviceEffect
+from fedring.device.effects import Joined, Spent
 from fedring.lab.simulate.fleet import QUICK, SimulatedFleet
 from fedring.lab.simulate.network import Faults
 from fedring.lab.simulate.watch import Broken, Watch

@@ -13,8 +13,8 @@ from attrs import define, field
 from fedring.coordinator.rings import MAX_ARRIVALS as MAX_COORDINATOR_ARRIVALS
 from fedring.coordinator.rounds import Announced
 from fedring.coordinator.rounds import Effect as CoordinatorEffect
-from fedring.device.member import Effect as DeviceEffect
-from fedring.device.member import Joined, Spent
+from fedring.device.effects import Effect as DeviceEffect
+from fedring.device.effects import Joined, Spent
 from fedring.device.relay import MAX_ADDITIONS, MAX_ARRIVALS
 from fedring.lab.simulate.fleet import Conclusion, Record, SimulatedFleet
 from fedring.shared.effects import Send
