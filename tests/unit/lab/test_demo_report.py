@@ -310,3 +310,11 @@ def test_a_ring_of_one_is_the_ring_sizes_fault() -> None:
     contradiction = Wishes(devices=3, ring_size=2).contradiction()
     assert contradiction is not None
     assert contradiction[0] == "ring-size"
+
+
+def test_the_story_keeps_versions_that_the_broker_holds_no_longer(fleet: Fleet) -> None:
+    fleet.result(2, 2)
+    known = (fleet.story.untrained, fleet.story.training_rounds)
+    for version in (0, 1, 2):
+        fleet.publish(TOPICS.history(version), b"")
+    assert (fleet.story.untrained, fleet.story.training_rounds) == known

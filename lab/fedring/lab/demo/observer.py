@@ -49,9 +49,13 @@ class Story:
         self.retained: Final[set[str]] = set()
         self._bytes: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self._void_rings: Counter[int] = Counter()
+        # The coordinator clears old history topics, and the view forgets them with it.
+        self._versions: dict[int, VersionView] = {}
 
     def note(self, news: News) -> None:
         """Take what the view found new."""
+        if isinstance(news, VersionView):
+            self._versions[news.version] = news
         if isinstance(news, EventView) and news.event == "ring void":
             self._void_rings[news.round or 0] += 1
 
@@ -67,7 +71,7 @@ class Story:
     @property
     def untrained(self) -> VersionView | None:
         """The model before training, with its normalisation."""
-        versions = self.view.versions.values()
+        versions = self._versions.values()
         return next((one for one in versions if one.task == STATISTICS), None)
 
     @property
@@ -75,7 +79,7 @@ class Story:
         """The training rounds that gave a model, in order."""
         rounds: list[TrainingRound] = []
         before = 0
-        for version in self.view.versions.values():
+        for _, version in sorted(self._versions.items()):
             last = version.round or 0
             void_before, before = range(before + 1, last), last
             if version.task != TRAINING:
