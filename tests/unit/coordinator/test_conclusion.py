@@ -5,7 +5,7 @@ import pytest
 from attrs import evolve
 
 from fedring.coordinator.announcing import Announcing, lap_s
-from fedring.coordinator.conclusion import conclude
+from fedring.coordinator.conclusion import Conclusion, conclude
 from fedring.coordinator.rounds import Ended
 from fedring.coordinator.strategies import FedAvg, statistics_plan
 from fedring.lab.simulate.fleet import QUICK, TRAIN, SimulatedFleet, paillier_key
@@ -43,20 +43,26 @@ class Finished:
         self.announcing, self.ended = announcing, ended
 
 
+def concluded(
+    finished: Finished, ended: Ended | None = None, evaluation: Dataset | None = None
+) -> Conclusion:
+    return conclude(
+        finished.announcing,
+        finished.ended if ended is None else ended,
+        private_key=paillier_key(256),
+        model=MODEL,
+        strategy=FedAvg(),
+        evaluation=evaluation,
+    )
+
+
 @pytest.fixture(scope="module")
 def finished() -> Finished:
     return Finished()
 
 
 def test_the_next_model_is_the_old_one_plus_the_mean_update(finished: Finished) -> None:
-    conclusion = conclude(
-        finished.announcing,
-        finished.ended,
-        private_key=paillier_key(256),
-        model=MODEL,
-        strategy=FedAvg(),
-        evaluation=None,
-    )
+    conclusion = concluded(finished)
     assert sorted(conclusion.contributors) == [1, 2, 3, 4, 5, 6]
     assert conclusion.model is not None
     step = conclusion.model.weights() - MODEL.weights()
@@ -71,14 +77,7 @@ def test_own_data_evaluate_the_new_model(finished: Finished) -> None:
     own = Dataset(
         np.zeros((4, 2), np.float32), np.zeros(4, np.int64), MODEL.features, MODEL.classes
     )
-    conclusion = conclude(
-        finished.announcing,
-        finished.ended,
-        private_key=paillier_key(256),
-        model=MODEL,
-        strategy=FedAvg(),
-        evaluation=own,
-    )
+    conclusion = concluded(finished, evaluation=own)
     assert 0 <= conclusion.metrics["accuracy"] <= 1
     assert conclusion.metrics["loss"] > 0
 
@@ -86,28 +85,14 @@ def test_own_data_evaluate_the_new_model(finished: Finished) -> None:
 def test_a_ring_whose_sum_is_wrong_is_left_out_and_named(finished: Finished) -> None:
     bad, good = finished.ended.sums
     damaged = evolve(bad, body=bad.body + np.uint64(1 << 11))
-    conclusion = conclude(
-        finished.announcing,
-        Ended((damaged, good), ()),
-        private_key=paillier_key(256),
-        model=MODEL,
-        strategy=FedAvg(),
-        evaluation=None,
-    )
+    conclusion = concluded(finished, Ended((damaged, good), ()))
     assert conclusion.contributors == good.names
     assert [void.ring for void in conclusion.voids] == [int(bad.label)]
     assert conclusion.voids[0].members == 3
 
 
 def test_no_ring_gives_no_model(finished: Finished) -> None:
-    conclusion = conclude(
-        finished.announcing,
-        Ended((), ()),
-        private_key=paillier_key(256),
-        model=MODEL,
-        strategy=FedAvg(),
-        evaluation=None,
-    )
+    conclusion = concluded(finished, Ended((), ()))
     assert conclusion.model is None
     assert conclusion.contributors == ()
 
