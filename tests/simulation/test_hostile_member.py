@@ -9,8 +9,8 @@ import random
 import pytest
 from attrs import define, evolve, field
 
-from fedring.coordinator.rings import MAX_ARRIVALS as MAX_COORDINATOR_ARRIVALS
-from fedring.coordinator.rings import MAX_TOKENS_BY_SENDER
+from fedring.coordinator.gathering import MAX_ARRIVALS as MAX_COORDINATOR_ARRIVALS
+from fedring.coordinator.gathering import MAX_TOKENS_BY_SENDER
 from fedring.device.relay import MAX_ADDITIONS, MAX_ARRIVALS
 from fedring.lab.simulate.cast import device
 from fedring.lab.simulate.fleet import QUICK
@@ -105,8 +105,9 @@ def bounded(stage: Rehearsal) -> None:
     assert stage.round is not None
     assert len(stage.round._answered | stage.round._out) <= 5
     for ring in stage.round._rings:
-        assert len(ring._arrivals) <= MAX_COORDINATOR_ARRIVALS
-        assert len(ring._whole) <= MAX_TOKENS_BY_SENDER * 5
+        assert ring.gathering is not None
+        assert ring.gathering.arriving <= MAX_COORDINATOR_ARRIVALS
+        assert ring.gathering.received <= MAX_TOKENS_BY_SENDER * 5
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -17,18 +17,18 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
+from fedring.coordinator.gathering import Gathering, Token
 from fedring.coordinator.sums import RingSum
 from fedring.shared.effects import Report, Send
-from fedring.shared.encryption import Body, Suite
-from fedring.shared.envelopes import Signed, Unverified, sign, unpack_envelope
-from fedring.shared.errors import BodyError, PeerError, ProtocolError
+from fedring.shared.encryption import Suite
+from fedring.shared.envelopes import Signed, Unverified, sign
+from fedring.shared.errors import PeerError, ProtocolError
 from fedring.shared.identity import Identity, Peer
 from fedring.shared.membership import Joined, Membership
 from fedring.shared.messages import (
     COORDINATOR_NUMBER,
     MAX_LAPS,
     Announce,
-    Busy,
     Call,
     Chunk,
     Here,
@@ -36,34 +36,20 @@ from fedring.shared.messages import (
     Lap,
     List,
     Message,
-    Passed,
     Progress,
     Refused,
     Release,
     Roster,
     Taken,
-    one_line,
     tag,
 )
 from fedring.shared.pairwise import RoundKey, unseal
-from fedring.shared.tokens import Arrival, Arrivals, check_hop
+from fedring.shared.tokens import Arrival
 
 Effects: TypeAlias = list[Send | Report]
 
-MAX_ARRIVALS = 4
-"""Half-received tokens of one ring at a time: a bound on memory, whatever members send."""
-MAX_TOKENS_BY_SENDER = 3
-"""Whole tokens of one lap taken from one member."""
 REPEAT_S = 1.0
 """How often an unanswered question is repeated within one patience."""
-
-
-def _is(raw: bytes, lap: Signed[Lap]) -> bool:
-    """Whether this envelope holds the lap, under our signature or one that was made of it."""
-    if raw == lap.raw:
-        return True
-    payload, _ = unpack_envelope(raw)
-    return payload == lap.payload
 
 
 class Stage(StrEnum):
@@ -106,6 +92,7 @@ class Ring:
 
     Attributes:
         outcome: how the ring ended, or None while it runs.
+        gathering: tokens of the newest lap; None before the first.
     """
 
     def __init__(
@@ -130,20 +117,15 @@ class Ring:
         self._membership = Membership(
             sign(roster, identity), {joined.number: joined for joined in members}
         )
-        self._alive = {joined.number for joined in members}
+        self._thresholds = {joined.number: joined.ready.message.threshold for joined in members}
+        self._alive = set(self._thresholds)
         self.stage = Stage.LAP
-        self._lap: Signed[Lap] | None = None
-        self._lap_taken = False
-        self._arrivals = Arrivals(MAX_ARRIVALS, self._terms.patience_s)
-        self._whole: dict[bytes, int] = {}
-        self._best: tuple[tuple[int, ...], Body] | None = None
-        self._choose_at: float | None = None
+        self.gathering: Gathering | None = None
         self._question: dict[int, bytes] = {}
         self._repeat_at = 0.0
         self._begun_at = self._asked_at = self._alive_at = 0.0
         self._deadline = 0.0
         self._first_by = 0.0
-        self._lap_began = 0.0
         self._called: Signed[Call] | None = None
         self._list: Signed[List] | None = None
         self._releases: dict[int, bytes] = {}
@@ -161,10 +143,8 @@ class Ring:
         times = [self._deadline, self._repeat_at]
         if self._first_is_awaited:
             times.append(self._first_by)
-        if self._choose_at is not None:
-            times.append(self._choose_at)
-        if self._arrivals.deadline is not None:
-            times.append(self._arrivals.deadline)
+        if self.gathering and self.gathering.deadline is not None:
+            times.append(self.gathering.deadline)
         return min(times)
 
     def start(self, now: float) -> Effects:
@@ -193,18 +173,16 @@ class Ring:
         message = unverified.message
         if self.stage is Stage.ENDED and not isinstance(message, Hop):
             return []
+        gathering = self.gathering
         match message:
-            case Chunk(hop=hop, sender=sender):
-                arrival = self._arrivals.get(hop)
-                if arrival is None or arrival.hop.message.sender != sender:
-                    return []
-                return self._chunk(arrival, unverified.verified_by(peer, Chunk).message, now)
-            case Hop():
-                return self._hop(unverified.verified_by(peer, Hop), now)
-            case Taken():
-                taken = unverified.verified_by(peer, Taken).message
-                if self._lap and taken.about == self._lap.digest:
-                    self._lap_taken |= taken.sender == self._lap.message.order[0]
+            case Chunk(hop=hop, sender=sender) if gathering and gathering.awaits(hop, sender):
+                return self._chunk(gathering, unverified.verified_by(peer, Chunk).message, now)
+            case Hop(sender=sender) if gathering:
+                offered = unverified.verified_by(peer, Hop)
+                return [self._answer(sender, gathering.hop(offered, now))]
+            case Taken(about=lap, sender=sender) if gathering and lap == gathering.lap.digest:
+                unverified.verified_by(peer, Taken)
+                gathering.taken |= sender == gathering.order[0]
             case Here():
                 return self._here(unverified.verified_by(peer, Here).message, now)
             case Release():
@@ -233,11 +211,12 @@ class Ring:
             alive_at: when our own connection was last proven alive; silence counts only then.
         """
         self._alive_at = max(self._alive_at, alive_at)
-        self._arrivals.drop_neglected(now)
         if self.stage is Stage.ENDED:
             return []
-        if self._choose_at is not None and now >= self._choose_at:
-            return self._call(now)
+        if (gathering := self.gathering) is not None:
+            gathering.drop_neglected(now)
+            if gathering.choose_at is not None and now >= gathering.choose_at:
+                return self._call(now)
         if alive_at > self._asked_at:
             if self._first_is_awaited and now >= self._first_by:
                 return self._next_lap(now)
@@ -255,18 +234,15 @@ class Ring:
         self._alive_at = now
         self._deadline += outage_s
         self._first_by = now + self._terms.patience_s
-        if self._choose_at is not None:
-            self._choose_at += outage_s
+        if self.gathering is not None:
+            self.gathering.postpone(outage_s)
         return self._repeat(now)
 
     # -- laps ------------------------------------------------------------------------------
 
     def _next_lap(self, now: float) -> Effects:
-        number = self._lap.message.lap + 1 if self._lap else 1
-        highest = max(
-            (self._membership.members[name].ready.message.threshold for name in self._alive),
-            default=0,
-        )
+        number = self.gathering.lap.message.lap + 1 if self.gathering else 1
+        highest = max((self._thresholds[name] for name in self._alive), default=0)
         if number > MAX_LAPS:
             return self._void(f"no complete token in {MAX_LAPS} laps")
         if len(self._alive) <= highest:
@@ -278,101 +254,57 @@ class Ring:
         start = (number - 1) % len(alive)
         order = tuple(alive[start:] + alive[:start])
         lap = Lap(**self._tag(), roster=self._membership.digest, lap=number, order=order)
-        self._lap = sign(lap, self._identity)
-        self._lap_taken = False
-        self._arrivals.clear()
-        self._whole.clear()
-        self._best = self._choose_at = None
+        self.gathering = Gathering(
+            sign(lap, self._identity),
+            began=now,
+            thresholds=self._thresholds,
+            suite=self._suite,
+            patience_s=self._terms.patience_s,
+            tag=self._tag,
+        )
+        raw = self.gathering.lap.raw
         self.stage = Stage.LAP
-        self._ask(dict.fromkeys(order, self._lap.raw), self._terms.lap_s, now)
+        self._ask(dict.fromkeys(order, raw), self._terms.lap_s, now)
         self._first_by = now + self._terms.patience_s
-        self._lap_began = now
         note = Report("lap", {"ring": self.number, "lap": number, "members": len(order)})
-        return [note, *(self._send(name, self._lap.raw) for name in order)]
+        return [note, *(self._send(name, raw) for name in order)]
 
-    def _hop(self, hop: Signed[Hop], now: float) -> Effects:
-        message = hop.message
-        if hop.digest in self._whole:
-            return [self._answer(message.sender, Passed(**self._tag(), about=hop.digest))]
-        if arrival := self._arrivals.get(hop.digest):
-            return [self._progress(arrival)]
-        try:
-            if self.stage is not Stage.LAP or not self._lap or not _is(message.lap, self._lap):
-                raise ProtocolError("that lap is over")
-            check_hop(message, self._lap.message, self._suite.body_bytes)
-            if list(self._whole.values()).count(message.sender) >= MAX_TOKENS_BY_SENDER:
-                raise ProtocolError("too many tokens from one member")
-        except PeerError as fault:
-            refused = Refused(**self._tag(), about=hop.digest, reason=one_line(fault.reason))
-            return [self._answer(message.sender, refused)]
-        if (arrival := self._arrivals.open(hop, now)) is None:
-            return [self._answer(message.sender, Busy(**self._tag(), about=hop.digest))]
-        self._lap_taken = True
-        return [self._progress(arrival)]
-
-    def _chunk(self, arrival: Arrival, chunk: Chunk, now: float) -> Effects:
-        worth_telling = arrival.add(chunk, now)
-        if not arrival.whole:
-            return [self._progress(arrival)] if worth_telling else []
-        hop = arrival.hop
-        self._arrivals.close(hop.digest)
-        try:
-            body = self._suite.decode_body(arrival.body())
-        except BodyError as fault:
-            refused = Refused(**self._tag(), about=hop.digest, reason=one_line(fault.reason))
-            return [self._answer(hop.message.sender, refused)]
-        self._whole[hop.digest] = hop.message.sender
-        names = hop.message.names
-        if self._best is None or len(names) > len(self._best[0]):
-            self._best = (names, body)
-        passed = self._answer(hop.message.sender, Passed(**self._tag(), about=hop.digest))
-        if self._lap and len(names) == len(self._lap.message.order):
-            return [passed, *self._call(now)]
-        if self._choose_at is None and self._is_enough(names):
-            self._choose_at = now + self._terms.patience_s
-        return [passed]
-
-    def _is_enough(self, names: tuple[int, ...]) -> bool:
-        """Whether each of these members would release for a list of them all."""
-        members = self._membership.members
-        return all(members[name].ready.message.threshold < len(names) for name in names)
+    def _chunk(self, gathering: Gathering, chunk: Chunk, now: float) -> Effects:
+        answer = gathering.chunk(chunk, now)
+        effects: Effects = [self._answer(chunk.sender, answer)] if answer else []
+        return [*effects, *self._call(now)] if gathering.complete else effects
 
     # -- call, list, releases --------------------------------------------------------------
 
     def _call(self, now: float) -> Effects:
         """Ask all in the longest token whether they are still there."""
-        self._choose_at = None
-        self._arrivals.clear()
-        if self._best is None or self._lap is None:
+        gathering = self.gathering
+        if gathering is None or gathering.best is None or not gathering.best.enough:
             return self._next_lap(now)
-        names = self._best[0]
-        if not self._is_enough(names):
-            return self._next_lap(now)
+        gathering.close()
+        names = gathering.best.names
         self._alive &= set(names)
         self.stage = Stage.CALL
-        call = Call(**self._tag(), roster=self._membership.digest, lap=self._lap.message.lap)
+        call = Call(**self._tag(), roster=self._membership.digest, lap=gathering.lap.message.lap)
         self._called = sign(call, self._identity)
         raw = self._called.raw
         self._ask(dict.fromkeys(names, raw), self._terms.patience_s, now)
-        seconds = round(now - self._lap_began, 3)
+        seconds = round(now - gathering.began, 3)
         facts = {"ring": self.number, "contributors": len(names), "seconds": seconds}
         note = Report("token round", facts)
         return [note, *(self._send(name, raw) for name in names)]
 
     def _here(self, here: Here, now: float) -> Effects:
-        if (
-            self.stage is not Stage.CALL
-            or not self._lap
-            or (here.roster, here.lap) != (self._membership.digest, self._lap.message.lap)
-        ):
+        called = self._called
+        if self.stage is not Stage.CALL or called is None:
+            return []
+        if (here.roster, here.lap) != (called.message.roster, called.message.lap):
             return []
         self._question.pop(here.sender, None)
         return [] if self._question else self._ask_for_sum(now)
 
     def _ask_for_sum(self, now: float) -> Effects:
-        if self._best is None:
-            raise RuntimeError("asked for a sum without a token")
-        names = tuple(sorted(self._best[0]))
+        names = tuple(sorted(self._token.names))
         asked = List(**self._tag(), roster=self._membership.digest, names=names)
         self._list = sign(asked, self._identity)
         self.stage = Stage.LIST
@@ -382,7 +314,7 @@ class Ring:
 
     def _release(self, peer: Peer, release: Release) -> Effects:
         asked = self._list
-        if self.stage is not Stage.LIST or asked is None or self._best is None:
+        if self.stage is not Stage.LIST or asked is None:
             return []
         if release.sender not in self._question:
             return []
@@ -406,14 +338,15 @@ class Ring:
         del self._question[release.sender]
         if self._question:
             return []
-        names, body = self._best
+        token = self._token
         self.outcome = RingSum(
             label=str(self.number),
-            names=tuple(sorted(names)),
-            body=body,
-            releases=tuple(self._releases[name] for name in sorted(names)),
+            names=tuple(sorted(token.names)),
+            body=token.body,
+            releases=tuple(self._releases[name] for name in sorted(token.names)),
         )
-        return self._end([Report("ring closed", {"ring": self.number, "contributors": len(names)})])
+        facts = {"ring": self.number, "contributors": len(token.names)}
+        return self._end([Report("ring closed", facts)])
 
     def _refused(self, peer: Peer, refused: Refused, now: float) -> Effects:
         note = Report(
@@ -437,8 +370,15 @@ class Ring:
         self._repeat_at = now + self._repeat_s
 
     @property
+    def _token(self) -> Token:
+        if self.gathering is None or self.gathering.best is None:
+            raise RuntimeError("asked for a sum without a token")
+        return self.gathering.best
+
+    @property
     def _first_is_awaited(self) -> bool:
-        return self.stage is Stage.LAP and not self._lap_taken
+        gathering = self.gathering
+        return self.stage is Stage.LAP and gathering is not None and not gathering.taken
 
     @property
     def _repeat_s(self) -> float:
@@ -448,11 +388,11 @@ class Ring:
         """Ask again whoever has not answered; in a lap, with the roster before it."""
         self._asked_at = now
         self._repeat_at = now + self._repeat_s
-        if self.stage is not Stage.LAP or self._lap is None:
+        if self.stage is not Stage.LAP or self.gathering is None:
             return [self._send(name, raw) for name, raw in self._question.items()]
         whom = self._question
-        if not self._lap_taken:
-            whom = {self._lap.message.order[0]: self._lap.raw}
+        if not self.gathering.taken:
+            whom = {self.gathering.order[0]: self.gathering.lap.raw}
         else:
             self._repeat_at = now + self._terms.patience_s
         roster = self._membership.roster.raw
@@ -476,7 +416,8 @@ class Ring:
 
     def _end(self, effects: Effects) -> Effects:
         self.stage = Stage.ENDED
-        self._arrivals.clear()
+        if self.gathering is not None:
+            self.gathering.close()
         self._question = {}
         return effects
 

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 )
 
 from fedring.coordinator.announcing import Announcing
-from fedring.coordinator.rings import MAX_ARRIVALS, MAX_TOKENS_BY_SENDER, Ring, Stage, Void
+from fedring.coordinator.gathering import MAX_ARRIVALS, MAX_TOKENS_BY_SENDER, Gathering
+from fedring.coordinator.rings import Ring, Stage, Void
 from fedring.coordinator.rounds import Ended
 from fedring.lab.simulate.cast import device
 from fedring.lab.simulate.fleet import QUICK
@@ -47,7 +48,11 @@ class Story:
 
     @classmethod
     def of(cls, n_members: int = 5, threshold: int = 2, **stage: Any) -> "Story":
-        rehearsal = Rehearsal((threshold,) * n_members, **stage)
+        return cls.with_thresholds((threshold,) * n_members, **stage)
+
+    @classmethod
+    def with_thresholds(cls, thresholds: tuple[int, ...], **stage: Any) -> "Story":
+        rehearsal = Rehearsal(thresholds, **stage)
         made = rehearsal.announcing()
         rehearsal.direct(made)
         for number in rehearsal.actors:
@@ -120,9 +125,14 @@ class Story:
     def refuses(self, number: int, about: bytes) -> None:
         self.says(number, Refused(**self.header(number), about=about, reason="no"))
 
+    @property
+    def gathering(self) -> Gathering:
+        """The tokens of the newest lap."""
+        assert self.ring.gathering is not None
+        return self.ring.gathering
+
     def lap(self) -> Signed[Lap]:
-        assert self.ring._lap is not None
-        return self.ring._lap
+        return self.gathering.lap
 
     def token(
         self, names: tuple[int, ...], *, body: bytes | None = None, **changes: Any
@@ -212,6 +222,18 @@ def test_the_longest_token_within_a_patience_is_taken() -> None:
     assert story.ring.stage is Stage.LAP
     story.stage.stage(story.ring.tick(QUICK.patience_s, QUICK.patience_s))
     assert {to for to, _ in story.sent(Call)} == {f"b0{number}" for number in range(1, 6)}
+
+
+@pytest.mark.parametrize("enough_first", [True, False])
+def test_a_longer_token_that_somebody_in_it_would_refuse_is_not_taken(enough_first: bool) -> None:
+    story = Story.with_thresholds((1, 1, 1, 1, 4))
+    story.until("lap")
+    tokens = [story.token((1, 2)), story.token((3, 4, 5))]
+    for token in tokens if enough_first else reversed(tokens):
+        assert story.offers(token) == ["progress", "passed"]
+    story.stage.on_its_way.clear()
+    story.stage.stage(story.ring.tick(QUICK.patience_s, QUICK.patience_s))
+    assert [to for to, _ in story.sent(Call)] == ["b01", "b02"]
 
 
 def test_one_who_does_not_answer_the_call_is_left_out_of_the_next_lap() -> None:
@@ -380,7 +402,7 @@ def test_a_token_too_short_for_its_names_ends_no_lap() -> None:
     story = Story.of(5)
     story.until("lap")
     story.offers(story.token((4,)))
-    assert story.ring._choose_at is None
+    assert story.gathering.choose_at is None
     story.stage.deliver()
     story.stage.wait(10.0)
     assert story.contributors == (1, 2, 3, 4, 5)
@@ -411,7 +433,7 @@ def test_a_token_that_cannot_be_is_refused_at_its_header(case: str) -> None:
     story.until("lap")
     answers = story.offers(BAD_TOKENS[case](story), pieces=0)
     assert answers == ["refused"]
-    assert len(story.ring._arrivals) == 0
+    assert story.gathering.arriving == 0
 
 
 def test_a_member_has_its_tokens_counted() -> None:
@@ -421,7 +443,7 @@ def test_a_member_has_its_tokens_counted() -> None:
     answers = [story.offers(story.token(one)) for one in names]
     assert answers[:MAX_TOKENS_BY_SENDER] == [["progress", "passed"]] * MAX_TOKENS_BY_SENDER
     assert answers[MAX_TOKENS_BY_SENDER:] == [["refused"]] * 2
-    assert len(story.ring._whole) == MAX_TOKENS_BY_SENDER
+    assert story.gathering.received == MAX_TOKENS_BY_SENDER
 
 
 def test_a_flood_of_headers_takes_no_memory_and_keeps_nobody_out() -> None:
@@ -429,20 +451,19 @@ def test_a_flood_of_headers_takes_no_memory_and_keeps_nobody_out() -> None:
     story.until("lap")
     for first in range(1, 8):
         story.offers(story.token((first, 8)), pieces=1)
-    assert len(story.ring._arrivals) == MAX_ARRIVALS
+    assert story.gathering.arriving == MAX_ARRIVALS
     assert story.offers(story.token((1, 2, 3, 4, 5, 6, 7))) == ["progress", "passed"]
     story.stage.stage(story.ring.tick(QUICK.patience_s, QUICK.patience_s))
-    assert len(story.ring._arrivals) == 0
+    assert story.gathering.arriving == 0
 
 
 def test_when_the_ring_has_its_token_others_are_told_to_forget_theirs() -> None:
     story = Story.of(4)
     story.until("call")
-    whole = next(iter(story.ring._whole))
     assert story.offers(story.token((1, 2))) == ["refused"]
     story.stage.deliver()
     assert story.offers(story.token((2, 3))) == ["refused"]
-    assert whole in story.ring._whole
+    assert story.gathering.received == 1
 
 
 def test_a_header_that_comes_again_is_answered_again() -> None:
@@ -483,7 +504,7 @@ def test_a_changed_chunk_is_not_added_to_anything() -> None:
     payload[len(chunk) // 2] ^= 1
     story.stage.hand_over(Post("b04", COORDINATOR_NAME, bytes(payload)))
     assert len(story.stage.complaints) == 1
-    assert story.ring._whole == {}
+    assert story.gathering.received == 0
     assert story.ring.stage is Stage.LAP
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from attrs import define, field
 
-from fedring.coordinator.rings import MAX_ARRIVALS as MAX_COORDINATOR_ARRIVALS
+from fedring.coordinator.gathering import MAX_ARRIVALS as MAX_COORDINATOR_ARRIVALS
 from fedring.coordinator.rounds import Announced
 from fedring.coordinator.rounds import Effect as CoordinatorEffect
 from fedring.device.effects import Effect as DeviceEffect
@@ -198,8 +198,8 @@ class Watch(Record):
                 require(sum(map(len, tokens)) <= MAX_ADDITIONS, "few tokens", device.name)
         if self.fleet.coordinator.round is not None:
             for ring in self.fleet.coordinator.round._rings:  # noqa: SLF001
-                arrivals = len(ring._arrivals)  # noqa: SLF001
-                require(arrivals <= MAX_COORDINATOR_ARRIVALS, "few arrivals at the coordinator")
+                arriving = ring.gathering.arriving if ring.gathering else 0
+                require(arriving <= MAX_COORDINATOR_ARRIVALS, "few arrivals at the coordinator")
 
     def _count(self, data: bytes) -> Message:
         message = open_envelope(data).message
