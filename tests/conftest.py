@@ -39,6 +39,7 @@ class Program:
 
 PROGRAMS = {
     "mosquitto": Program("Mosquitto", find_mosquitto, INSTALL_MOSQUITTO),
+    "apt": Program("apt", lambda: shutil.which("apt-get"), "another system: apt is Debian's"),
     "strace": Program("strace", lambda: shutil.which("strace"), "sudo apt-get install strace"),
 }
 NOT_RUN = pytest.StashKey[dict[str, list[str]]]()

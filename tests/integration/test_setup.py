@@ -10,6 +10,12 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 TOOLS = ["bash", "cat", "dirname", "env", "flock", "grep", "sha256sum", "tail"]
+NO_INDEX = {
+    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+    "PIP_CONFIG_FILE": os.devnull,
+    "PIP_NO_CACHE_DIR": "1",
+    "PIP_RETRIES": "0",
+}
 
 
 class Machine:
@@ -22,10 +28,18 @@ class Machine:
         (self.clone / "scripts").mkdir(parents=True)
         shutil.copy(PROJECT / "scripts" / "setup", self.clone / "scripts")
         shutil.copy(PROJECT / "pyproject.toml", self.clone)
-        for tool in TOOLS:
-            found = shutil.which(tool)
+        self.has_programs(*TOOLS)
+
+    def has_programs(self, *names: str) -> None:
+        for name in names:
+            found = shutil.which(name)
             assert found is not None
-            (self.tools / tool).symlink_to(found)
+            (self.tools / name).symlink_to(found)
+
+    def has_everything_but_python(self) -> None:
+        for program in Path("/usr/bin").iterdir():
+            if "python" not in program.name and not (self.tools / program.name).exists():
+                (self.tools / program.name).symlink_to(program)
 
     def has(self, name: str, script: str) -> None:
         program = self.tools / name
@@ -60,29 +74,57 @@ def test_a_name_that_does_not_run_is_no_interpreter(machine: Machine) -> None:
     )
 
 
-def test_an_interpreter_without_ensurepip_names_its_package(machine: Machine) -> None:
-    # Debian splits venv's other half off; the script's own question finds it missing.
+def lacks_ensurepip(machine: Machine) -> str:
+    """Python as Debian packs it, with venv's other half split off; gives its version."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     machine.has(
         f"python{version}",
         f'case "$2" in *ensurepip*) exit 1;; esac\nexec {sys.executable} "$@"',
     )
+    return version
+
+
+def test_an_interpreter_without_ensurepip_names_its_package(machine: Machine) -> None:
+    version = lacks_ensurepip(machine)
     done = machine.set_up()
     assert done.returncode == 2
     assert done.stderr == (
-        f"fedring: error: Python {version} is here, but cannot make virtual environments\n"
+        f"fedring: error: Python {version} is here, but nothing that puts pip into a virtual "
+        "environment\n"
         f"fedring: hint: sudo apt-get install python{version}-venv\n"
     )
 
 
+@pytest.mark.apt
+def test_debian_without_ensurepip_gets_pip_from_apt_without_root(machine: Machine) -> None:
+    version = lacks_ensurepip(machine)
+    machine.has_everything_but_python()
+    done = machine.set_up(**NO_INDEX)
+    assert f"Python {version} comes without pip: apt fetches it into .venv\n" in done.stderr
+    assert "fedring: error: packages could not be downloaded" in done.stderr
+    python = machine.clone / ".venv" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "--version"], check=True, capture_output=True)
+    assert not (machine.clone / ".venv" / "debian").exists()
+
+
+def test_debian_without_ensurepip_and_without_network_says_what_to_do(machine: Machine) -> None:
+    version = lacks_ensurepip(machine)
+    machine.has_programs("dpkg-deb", "mkdir", "rm", "sh")
+    machine.has("apt-get", "echo 'E: Failed to fetch' >&2; exit 100")
+    done = machine.set_up()
+    assert done.returncode == 2
+    log = machine.clone / ".venv" / "debian.log"
+    assert done.stderr.endswith(
+        f"fedring: error: Python {version} comes without pip, and apt could not fetch it: "
+        f"see {log}\n"
+        f"fedring: hint: check the network, or: sudo apt-get install python{version}-venv\n"
+    )
+    assert "Failed to fetch" in log.read_text()
+
+
 def test_an_unreachable_package_index_is_said_clearly(machine: Machine) -> None:
     (machine.tools / f"python3.{sys.version_info.minor}").symlink_to(sys.executable)
-    done = machine.set_up(
-        PIP_INDEX_URL="http://127.0.0.1:9/simple",
-        PIP_CONFIG_FILE=os.devnull,
-        PIP_NO_CACHE_DIR="1",
-        PIP_RETRIES="0",
-    )
+    done = machine.set_up(**NO_INDEX)
     assert done.returncode == 2
     assert done.stdout == ""
     assert "fedring: error: packages could not be downloaded" in done.stderr
