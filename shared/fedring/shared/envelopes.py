@@ -164,7 +164,9 @@ def decode(payload: bytes) -> Message:
     if not isinstance(fields, dict):
         raise MessageError("the payload is not a map")
     kind = fields.pop("kind", None)
-    cls = MESSAGES.get(kind) if isinstance(kind, str) else None
+    if not isinstance(kind, str):  # anything else may be nested too deep to be printed
+        raise MessageError("field 'kind' is missing, or no text")
+    cls = MESSAGES.get(kind)
     if cls is None:
         raise MessageError(f"unknown kind of message {kind!r:.40}")
     try:

@@ -93,6 +93,19 @@ def test_what_is_no_envelope_is_refused(raw: bytes) -> None:
         unpack_envelope(raw)
 
 
+@pytest.mark.parametrize("levels", [10, 900, 1000, 1022, 1023, 1100])
+@pytest.mark.parametrize("field", ["kind", "fleet", "roster", "more"])
+def test_nesting_of_any_depth_is_refused(field: str, levels: int) -> None:
+    """What msgpack still unpacks may be deeper than Python can print."""
+    fields = {"kind": "here", "fleet": "rehearsal", "epoch": 1, "round": 2, "sender": 3}
+    payload = msgpack.Packer().pack_map_header(len(fields | {field: 0}))
+    for name, value in (fields | {field: None}).items():
+        payload += msgpack.packb(name)
+        payload += b"\x91" * levels + b"\x01" if name == field else msgpack.packb(value)
+    with pytest.raises(MessageError):
+        decode(payload)
+
+
 def test_errors_are_short_whatever_came() -> None:
     rng = random.Random(0)
     whole = {"kind": "k" * 1000}
