@@ -12,7 +12,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from fedring.shared.effects import Send
-from fedring.shared.envelopes import Unverified, open_envelope, sign
+from fedring.shared.envelopes import Unverified, blaming, open_envelope, sign
 from fedring.shared.errors import ProtocolError
 from fedring.shared.identity import Authority, Identity
 from fedring.shared.messages import COORDINATOR_NUMBER, Ready, Refused, tag
@@ -41,13 +41,14 @@ class ClosedDoor:
         Raises:
             PeerError: what a device must not send.
         """
-        unverified = open_envelope(raw)
-        message = unverified.message
-        if not isinstance(message, Ready):
-            return []
-        if (message.epoch, message.round) > last:
-            raise ProtocolError("ready for a round that was never announced", sender=source)
-        return [self.refuse(source, unverified)]
+        with blaming(source):
+            unverified = open_envelope(raw)
+            message = unverified.message
+            if not isinstance(message, Ready):
+                return []
+            if (message.epoch, message.round) > last:
+                raise ProtocolError("ready for a round that was never announced")
+            return [self.refuse(source, unverified)]
 
     def refuse(self, source: str, unverified: Unverified) -> Send:
         """Answer a `ready` for a round that is over.

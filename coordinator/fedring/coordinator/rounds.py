@@ -20,7 +20,7 @@ from fedring.coordinator.rosters import Bench, Cohorts, choose
 from fedring.coordinator.sums import RingSum
 from fedring.shared.effects import Report, Send
 from fedring.shared.encryption import Suite
-from fedring.shared.envelopes import Signed, Unverified, open_envelope, sign
+from fedring.shared.envelopes import Signed, Unverified, blaming, open_envelope, sign
 from fedring.shared.errors import PeerError, ProtocolError
 from fedring.shared.identity import Authority, Identity
 from fedring.shared.membership import Joined, read_ready
@@ -168,7 +168,8 @@ class Round:
         Raises:
             PeerError: what a device must not send; nothing has changed.
         """
-        unverified = open_envelope(raw)
+        with blaming(source):
+            unverified = open_envelope(raw)
         message = unverified.message
         try:
             if isinstance(message, Ready):

@@ -59,6 +59,8 @@ class Consent:
         ring = announce.ring
         if max(ring.ready_s, ring.patience_s, ring.release_s, ring.lap_s) > self.max_duration_s:
             return f"durations above {self.max_duration_s:g} s"
+        if announce.paillier_n.startswith(b"\0"):
+            return "a Paillier modulus written with zeros before it"
         try:
             check_public_key(
                 int.from_bytes(announce.paillier_n, "big"), minimum_bits=self.minimum_key_bits

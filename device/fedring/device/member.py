@@ -29,7 +29,7 @@ from fedring.device.relay import Relay
 from fedring.device.releases import Secrets, make_release, objection
 from fedring.shared.effects import Report, Send
 from fedring.shared.encryption import OneTimeMask, Random, Suite
-from fedring.shared.envelopes import Signed, Unverified, open_envelope, sign
+from fedring.shared.envelopes import Signed, Unverified, blaming, open_envelope, sign
 from fedring.shared.errors import IdentityError, MessageError, PeerError, ProtocolError
 from fedring.shared.identity import Authority, Identity, Peer, RevocationList, Role
 from fedring.shared.membership import Membership, read_roster
@@ -150,18 +150,19 @@ class Member:
         """
         if raw == self._last_announce:
             return []
-        unverified = open_envelope(raw)
-        message = unverified.message
-        if not isinstance(message, Announce | Rest):
-            raise MessageError(f"a {message.kind} on the announce topic", kind=message.kind)
-        coordinator = self._authority.peer(message.certificate)
-        if coordinator.role is not Role.COORDINATOR:
-            raise IdentityError(f"{coordinator.name} is no coordinator", sender=coordinator.name)
-        if isinstance(message, Rest):
-            return self._rested(unverified.verified_by(coordinator, Rest))
-        return self._round_announced(
-            unverified.verified_by(coordinator, Announce), coordinator, now
-        )
+        with blaming(COORDINATOR_NAME):
+            unverified = open_envelope(raw)
+            message = unverified.message
+            if not isinstance(message, Announce | Rest):
+                raise MessageError(f"a {message.kind} on the announce topic", kind=message.kind)
+            coordinator = self._authority.peer(message.certificate)
+            if coordinator.role is not Role.COORDINATOR:
+                reason = f"{coordinator.name} is no coordinator"
+                raise IdentityError(reason, sender=coordinator.name)
+            if isinstance(message, Rest):
+                return self._rested(unverified.verified_by(coordinator, Rest))
+            announce = unverified.verified_by(coordinator, Announce)
+        return self._round_announced(announce, coordinator, now)
 
     def _rested(self, rest: Signed[Rest]) -> Effects:
         """No round is running; believed, like an announce, in the fleet authority's epoch only."""
@@ -202,7 +203,8 @@ class Member:
         Raises:
             IdentityError: not signed by the fleet authority.
         """
-        listed = self._authority.revocation(raw)
+        with blaming(COORDINATOR_NAME):
+            listed = self._authority.revocation(raw)
         if self._revocation is not None and listed.number <= self._revocation.number:
             return []
         self._revocation = listed
@@ -279,7 +281,8 @@ class Member:
             PeerError: what a peer must not send; nothing has changed.
         """
         held = self._round
-        unverified = open_envelope(raw)
+        with blaming(source):
+            unverified = open_envelope(raw)
         message = unverified.message
         if held is None:
             return self._refused_before(unverified)

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import attrs
@@ -23,7 +25,7 @@ import msgpack
 from attrs import field, frozen
 from cattrs.gen import make_dict_structure_fn
 
-from fedring.shared.errors import MessageError
+from fedring.shared.errors import MessageError, PeerError
 from fedring.shared.messages import CHUNK_BYTES, MESSAGES, Message
 
 MAX_ENVELOPE_BYTES = CHUNK_BYTES + 32 * 1024
@@ -118,11 +120,14 @@ class Unverified:
         """
         message = self.message
         if not isinstance(message, expected):
-            raise MessageError(f"a {message.kind} where a {expected.kind} was expected")
+            raise MessageError(
+                f"a {message.kind} where a {expected.kind} was expected", kind=message.kind
+            )
         if (message.sender, message.fleet) != (peer.number, peer.fleet):
             raise MessageError(
                 f"names sender {message.sender} of fleet {message.fleet}, "
-                f"but came from {peer.name}, {peer.number} of {peer.fleet}"
+                f"but came from {peer.name}, {peer.number} of {peer.fleet}",
+                kind=message.kind,
             )
         peer.verify(message.kind, self.payload, self.signature)
         return Signed(message, self.payload, self.raw)
@@ -148,6 +153,20 @@ def open_envelope(raw: bytes) -> Unverified:
     """
     payload, signature = unpack_envelope(raw)
     return Unverified(decode(payload), payload, signature, raw)
+
+
+@contextmanager
+def blaming(writer: str) -> Iterator[None]:
+    """Name who wrote it in every `PeerError` that comes of it and names nobody yet.
+
+    Args:
+        writer: as the topic says, which the broker alone vouches for.
+    """
+    try:
+        yield
+    except PeerError as fault:
+        fault.sender = fault.sender or writer
+        raise
 
 
 def encode(message: Message) -> bytes:

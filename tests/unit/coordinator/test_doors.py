@@ -39,6 +39,13 @@ def test_nobody_is_turned_away_in_anothers_name(door: ClosedDoor, ready: bytes) 
         door.receive("somebody-else", ready, LAST)
 
 
+def test_junk_is_a_complaint_about_its_writer(door: ClosedDoor, ready: bytes) -> None:
+    for raw in (b"junk", ready[:-1] + bytes([ready[-1] ^ 1])):
+        with pytest.raises(PeerError) as fault:
+            door.receive("b01", raw, LAST)
+        assert fault.value.sender == "b01"
+
+
 def test_what_is_no_ready_gets_no_answer(door: ClosedDoor, ready: bytes) -> None:
     (answer,) = door.receive(device(1).name, ready, LAST)
     assert door.receive(device(1).name, answer.data, LAST) == []

@@ -425,7 +425,8 @@ def test_a_ready_that_lies_is_a_complaint_and_no_answer(case: str) -> None:
 def test_junk_is_a_complaint() -> None:
     story = Story.begun(3)
     story.stage.hand_over(Post("b01", COORDINATOR_NAME, b"junk"))
-    assert len(story.stage.complaints) == 1
+    (fault,) = story.stage.complaints
+    assert fault.sender == "b01"
 
 
 def test_a_device_cannot_decline_for_another_that_is_ready() -> None:

@@ -48,7 +48,11 @@ def test_what_stays_within_the_limits_is_agreed_to() -> None:
         ({"ring": evolve(QUICK, release_s=60.5)}, "durations above 60 s"),
         ({"ring": evolve(QUICK, lap_s=60.5)}, "durations above 60 s"),
         ({"paillier_n": modulus(2**255 - 19)}, "255"),
-        ({"paillier_n": modulus(2**256)}, ""),
+        ({"paillier_n": modulus(2**256)}, "an even Paillier modulus"),
+        ({"paillier_n": modulus(2**4096 - 2)}, "an even Paillier modulus"),
+        ({"paillier_n": bytes(8)}, "a Paillier modulus written with zeros"),
+        ({"paillier_n": b"\0" + modulus(2**256 - 1)}, "a Paillier modulus written with zeros"),
+        ({"paillier_n": bytes(256) + modulus(2**2047 + 1)}, "a Paillier modulus written with"),
     ],
 )
 def test_what_goes_beyond_is_refused_with_its_reason(changes: dict[str, Any], reason: str) -> None:
