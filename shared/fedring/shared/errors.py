@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-SumCheck = Literal["key range", "noise", "padding", "count", "zero", "range"]
+SumCheck = Literal["key range", "plaintext range", "noise", "padding", "count", "zero", "range"]
 
 
 class FedringError(Exception):
@@ -131,7 +131,8 @@ class SumError(FedringError):
 
     Attributes:
         check: the check that failed. "key range" blames a release, "noise" and "padding" a body,
-            "count", "zero" and "range" what a contributor put into its body.
+            "plaintext range" one or the other; "count", "zero" and "range" what a contributor put
+            into its body.
         detail: the value met and the bound it broke.
     """
 

@@ -1,3 +1,5 @@
+"""What every suite promises, and what only `hybrid` can get wrong."""
+
 import hashlib
 import os
 from collections.abc import Sequence
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from fedring.shared.encryption import (
     PRODUCTION,
+    SUITES,
     Body,
     OneTimeMask,
     Parameters,
@@ -27,11 +30,14 @@ DIGEST = hashlib.sha256(b"an announce").digest()
 
 seeds = st.integers(0, 2**32 - 1)
 widths = st.sampled_from((8, 16))
+each_suite = pytest.mark.parametrize("name", SUITES)
 
 
-def small_suite(n_values: int, bits: int = 16, digest: bytes = DIGEST) -> Suite:
+def small_suite(
+    n_values: int, bits: int = 16, digest: bytes = DIGEST, name: str = "hybrid"
+) -> Suite:
     return suite(
-        "hybrid",
+        name,
         public_key=KEY.public_key,
         announce_digest=digest,
         n_values=n_values,
@@ -103,12 +109,13 @@ def flipped(data: bytes, bit: int) -> bytes:
 # -- the sum is exact --------------------------------------------------------------------
 
 
-@given(st.integers(1, 300), st.integers(1, 6), widths, seeds)
+@each_suite
+@given(n_values=st.integers(1, 300), n_contributors=st.integers(1, 6), bits=widths, seed=seeds)
 @settings(max_examples=60)
 def test_the_sum_is_exact_and_the_pads_cancel(
-    n_values: int, n_contributors: int, bits: int, seed: int
+    name: str, n_values: int, n_contributors: int, bits: int, seed: int
 ) -> None:
-    suite_ = small_suite(n_values, bits)
+    suite_ = small_suite(n_values, bits, name=name)
     ring = Ring(suite_, vectors(n_contributors, n_values, bits, seed), seed)
     assert all(len(body) == suite_.body_bytes for body in ring.bodies)
     assert all(len(release) == suite_.release_bytes for release in ring.releases)
@@ -144,9 +151,10 @@ def test_full_size(key_bits: int, n_values: int) -> None:
     assert (opened == values[0].astype(np.int64) + values[1]).all()
 
 
+@each_suite
 @pytest.mark.parametrize(("bits", "most"), [(16, 1024), (8, 512)])
-def test_as_many_extremes_as_may_be_opened_together(bits: int, most: int) -> None:
-    suite_ = small_suite(6, bits)
+def test_as_many_extremes_as_may_be_opened_together(name: str, bits: int, most: int) -> None:
+    suite_ = small_suite(6, bits, name=name)
     assert suite_.max_contributors == most
     extreme = np.array([1, 1, -1, -1, 1, -1], np.int32) * np.int32(largest_value(bits))
     total = np.zeros(suite_.body_bytes // 8, np.uint64)
@@ -161,8 +169,9 @@ def test_as_many_extremes_as_may_be_opened_together(bits: int, most: int) -> Non
         suite_.open(KEY, total, product, most + 1)
 
 
-def test_two_threads_prepare_at_once() -> None:
-    suite_ = small_suite(500)
+@each_suite
+def test_two_threads_prepare_at_once(name: str) -> None:
+    suite_ = small_suite(500, name=name)
     with ThreadPoolExecutor(2) as pool:
         masks = list(pool.map(suite_.prepare, [os.urandom] * 6))
     values = vectors(6, 500, 16, seed=3)
@@ -177,10 +186,11 @@ def test_two_threads_prepare_at_once() -> None:
 # -- whatever was changed is noticed ------------------------------------------------------
 
 
-@given(seeds, st.data())
+@each_suite
+@given(seed=seeds, data=st.data())
 @settings(max_examples=60)
-def test_a_flipped_bit_in_a_release(seed: int, data: st.DataObject) -> None:
-    ring = Ring(small_suite(40), vectors(3, 40, 16, seed), seed)
+def test_a_flipped_bit_in_a_release(name: str, seed: int, data: st.DataObject) -> None:
+    ring = Ring(small_suite(40, name=name), vectors(3, 40, 16, seed), seed)
     victim = data.draw(st.integers(0, 2))
     bit = data.draw(st.integers(0, 8 * ring.suite.release_bytes - 1))
     ring.releases[victim] = flipped(ring.releases[victim], bit)
@@ -217,22 +227,28 @@ def test_an_unused_slot_must_be_zero() -> None:
         ring.open()
 
 
+NOT_OPEN = {"hybrid": "key range", "paillier": "plaintext range"}
+"""The check that a sum fails whose keys are not those of its bodies."""
+
+
+@each_suite
 @pytest.mark.parametrize("missing", [0, 2])
-def test_a_missing_release_leaves_nothing(missing: int) -> None:
-    ring = Ring(small_suite(40), vectors(3, 40, 16, seed=5))
+def test_a_missing_release_leaves_nothing(name: str, missing: int) -> None:
+    ring = Ring(small_suite(40, name=name), vectors(3, 40, 16, seed=5))
     del ring.releases[missing]
     with pytest.raises(SumError) as caught:
         ring.open()
-    assert caught.value.check == "key range"
+    assert caught.value.check == NOT_OPEN[name]
 
 
-def test_a_release_for_another_list_leaves_nothing() -> None:
-    first = Ring(small_suite(40), vectors(3, 40, 16, seed=6), seed=6)
-    second = Ring(small_suite(40), vectors(3, 40, 16, seed=6), seed=7)
+@each_suite
+def test_a_release_for_another_list_leaves_nothing(name: str) -> None:
+    first = Ring(small_suite(40, name=name), vectors(3, 40, 16, seed=6), seed=6)
+    second = Ring(small_suite(40, name=name), vectors(3, 40, 16, seed=6), seed=7)
     first.releases[0] = second.releases[0]
     with pytest.raises(SumError) as caught:
         first.open()
-    assert caught.value.check == "key range"
+    assert caught.value.check == NOT_OPEN[name]
 
 
 def test_a_key_that_is_too_large_is_a_bad_release() -> None:
@@ -254,8 +270,9 @@ def test_a_body_of_another_announce_is_noise() -> None:
     assert caught.value.check == "noise"
 
 
-def test_a_private_key_of_somebody_else() -> None:
-    ring = Ring(small_suite(2), vectors(1, 2, 16, seed=8))
+@each_suite
+def test_a_private_key_of_somebody_else(name: str) -> None:
+    ring = Ring(small_suite(2, name=name), vectors(1, 2, 16, seed=8))
     other = generate_key(512, random=os.urandom)
     with pytest.raises(ValueError, match="another public key"):
         ring.suite.open(other, ring.body(), ring.suite.product(ring.releases), 1)
@@ -264,31 +281,34 @@ def test_a_private_key_of_somebody_else() -> None:
 # -- one-time secrets ---------------------------------------------------------------------
 
 
-def prepared() -> tuple[Suite, OneTimeMask]:
-    suite_ = small_suite(3)
+def prepared(name: str = "hybrid") -> tuple[Suite, OneTimeMask]:
+    suite_ = small_suite(3, name=name)
     return suite_, suite_.prepare(os.urandom)
 
 
 VALUES = np.array([1, -2, 3], np.int32)
 
 
-def test_a_key_masks_one_body() -> None:
-    _, mask = prepared()
+@each_suite
+def test_a_key_masks_one_body(name: str) -> None:
+    _, mask = prepared(name)
     mask.body(VALUES)
     with pytest.raises(OneTimeError, match="difference of the two vectors"):
         mask.body(VALUES)
 
 
-def test_a_key_is_released_once() -> None:
-    suite_, mask = prepared()
+@each_suite
+def test_a_key_is_released_once(name: str) -> None:
+    suite_, mask = prepared(name)
     pads = [1] * suite_.n_ciphertexts
     mask.release(pads)
     with pytest.raises(OneTimeError, match="this device's key"):
         mask.release(pads)
 
 
-def test_erased_is_used_up() -> None:
-    suite_, mask = prepared()
+@each_suite
+def test_erased_is_used_up(name: str) -> None:
+    suite_, mask = prepared(name)
     mask.erase()
     mask.erase()
     with pytest.raises(OneTimeError):
@@ -297,8 +317,9 @@ def test_erased_is_used_up() -> None:
         mask.release([0] * suite_.n_ciphertexts)
 
 
-def test_erasing_leaves_the_body_that_was_given_out() -> None:
-    _, mask = prepared()
+@each_suite
+def test_erasing_leaves_the_body_that_was_given_out(name: str) -> None:
+    _, mask = prepared(name)
     body = mask.body(VALUES)
     before = body.copy()
     mask.erase()
@@ -357,33 +378,40 @@ def test_nothing_secret_in_print() -> None:
 # -- what is drawn ------------------------------------------------------------------------
 
 
-def seeded(*asked: bytes) -> tuple[Body, bytes]:
-    suite_ = small_suite(3)
+def seeded(name: str, *asked: bytes) -> tuple[Body, bytes]:
+    suite_ = small_suite(3, name=name)
     left = list(asked)
     mask = suite_.prepare(lambda n_bytes: left.pop(0).ljust(n_bytes))
     assert not left
     return mask.body(VALUES), mask.release([0] * suite_.n_ciphertexts)
 
 
-def test_paillier_randomness_has_a_stream_of_its_own() -> None:
-    body, release = seeded(b"lattice", b"paillier")
-    same_body, other_release = seeded(b"lattice", b"other")
+@each_suite
+def test_paillier_randomness_has_a_stream_of_its_own(name: str) -> None:
+    body, release = seeded(name, b"mask", b"paillier")
+    same_body, other_release = seeded(name, b"mask", b"other")
     assert (body == same_body).all()
     assert release != other_release
-    other_body, _ = seeded(b"other", b"paillier")
+    other_body, _ = seeded(name, b"other", b"paillier")
     assert (body != other_body).any()
 
 
-def test_the_bytes_on_the_wire_are_pinned() -> None:
-    body, release = seeded(b"lattice", b"paillier")
-    wire = small_suite(3).encode_body(body) + release
-    assert hashlib.sha256(wire).hexdigest() == (
-        "1316fb250fbb5b9aed0a4d5a2c15ad50825815535a7c2940c03f04abea28dfe7"
-    )
+PINNED = {
+    "hybrid": "1316fb250fbb5b9aed0a4d5a2c15ad50825815535a7c2940c03f04abea28dfe7",
+    "paillier": "18cdf225492558f6dbd50f0ae16a3300d95ebcc3eb41cc9a5beeb92449bf97f9",
+}
 
 
-def test_every_mask_is_fresh_and_looks_uniform() -> None:
-    suite_ = small_suite(2000)
+@each_suite
+def test_the_bytes_on_the_wire_are_pinned(name: str) -> None:
+    body, release = seeded(name, b"lattice", b"paillier")
+    wire = small_suite(3, name=name).encode_body(body) + release
+    assert hashlib.sha256(wire).hexdigest() == PINNED[name]
+
+
+@each_suite
+def test_every_mask_is_fresh_and_looks_uniform(name: str) -> None:
+    suite_ = small_suite(2000, name=name)
     zeros = np.zeros(2000, np.int32)
     first, second = (suite_.prepare(os.urandom).body(zeros) for _ in range(2))
     assert not (first == second).any()
@@ -397,10 +425,13 @@ def test_every_mask_is_fresh_and_looks_uniform() -> None:
 @pytest.mark.parametrize(
     ("name", "n_values", "bits", "reason"),
     [
-        ("paillier-1", 1, 16, "unknown suite 'paillier-1', known: hybrid"),
-        ("hybrid", 0, 16, "0 values"),
+        ("paillier-1", 1, 16, "unknown suite 'paillier-1', known: hybrid, paillier$"),
+        ("hybrid", 0, 16, "0 values, suite hybrid takes 1 to 16777216"),
         ("hybrid", (1 << 24) + 1, 16, "16777217 values"),
         ("hybrid", 1, 32, "32 bits"),
+        ("paillier", 0, 16, "0 values"),
+        ("paillier", 9601, 16, "9601 values, suite paillier takes 1 to 9600"),
+        ("paillier", 1, 32, "32 bits"),
     ],
 )
 def test_announces_that_no_suite_can_serve(
@@ -441,8 +472,9 @@ def test_a_body_from_the_wire_can_be_added_to() -> None:
     assert suite_.decode_body(memoryview(wire)).all()
 
 
-def test_a_release_of_the_wrong_length() -> None:
-    suite_ = small_suite(8)
+@each_suite
+def test_a_release_of_the_wrong_length(name: str) -> None:
+    suite_ = small_suite(8, name=name)
     for length in (0, suite_.release_bytes - 1, suite_.release_bytes + 1):
         with pytest.raises(ReleaseError, match=f"{length} bytes instead of"):
             suite_.check_release(bytes(length))

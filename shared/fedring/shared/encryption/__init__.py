@@ -1,4 +1,4 @@
-"""Adding up encrypted vectors: masks of short keys, keys under Paillier, sums opened at once.
+"""Adding up encrypted vectors: masks that add up, keys under Paillier, sums opened at once.
 
 No I/O and no protocol in here. `interface` tells how it is used, `parameters` on what it rests.
 """
@@ -12,6 +12,7 @@ from fedring.shared.encryption.suites import (
     Product,
     Random,
     Suite,
+    max_values,
     suite,
 )
 
@@ -26,5 +27,6 @@ __all__ = [
     "Suite",
     "check_public_key",
     "generate_key",
+    "max_values",
     "suite",
 ]

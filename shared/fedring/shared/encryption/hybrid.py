@@ -98,10 +98,7 @@ class Hybrid(Suite):
     def open(
         self, private_key: PaillierPrivateKey, body: Body, product: Product, n_contributors: int
     ) -> SumVector:
-        if not 1 <= n_contributors <= self.max_contributors:
-            raise ValueError(f"{n_contributors} contributors, not 1 to {self.max_contributors}")
-        if private_key.public_key.n != self.n:
-            raise ValueError("the private key belongs to another public key")
+        self._check_opening(private_key, n_contributors)
         bound = self._parameters.bound(n_contributors)
         key = packing.unpack_digits(
             paillier.decrypt(private_key, product),

@@ -5,7 +5,8 @@
     release = mask.release(pads)                once: goes sealed to the coordinator
     suite.open(private_key, sum of bodies, suite.product(releases), n_contributors)
 
-A body is an array of 64-bit words whatever the suite; what adding means is the suite's affair.
+A body is an array of 64-bit words whatever the suite; what adding means is the suite's affair:
+modulo 2**64 word by word in `hybrid`, modulo n residue by residue in `paillier`.
 A release is Paillier ciphertexts of the mask's key plus pads; pads of all contributors of one
 list cancel modulo n, any others leave nothing but uniform values.
 
@@ -25,12 +26,13 @@ from phe import PaillierPrivateKey, PaillierPublicKey
 from fedring.shared.encryption import paillier
 from fedring.shared.encryption.once import Once
 from fedring.shared.encryption.paillier import Ciphertexts
+from fedring.shared.encryption.parameters import MAX_VALUES
 from fedring.shared.encryption.streams import Random, Words
 from fedring.shared.errors import BodyError
 from fedring.shared.numbers import IntVector, SumVector, largest_value
 
 Body: TypeAlias = Words
-"""uint64, shape (suite.body_bytes / 8,); modulo 2**64 or n, see the suite."""
+"""uint64, shape (suite.body_bytes / 8,); what the words hold is the suite's affair."""
 
 Product: TypeAlias = Ciphertexts
 """The releases multiplied: encryptions of the sum of keys, once the pads are complete."""
@@ -41,11 +43,12 @@ class Suite(ABC):
 
     Args:
         public_key: of the coordinator; its size is the caller's to check.
-        n_values: length of a vector, 1 or more.
+        n_values: length of a vector, 1..max_values.
         bits: width of one contributor's value, 8 or 16.
 
     Attributes:
         name: as the announce calls it.
+        max_values: longest vector that this suite is for.
         n: the Paillier modulus; pads are reduced modulo n.
         max_contributors: how many may be opened together without overflow.
         body_bytes: exact length of a body on the wire.
@@ -54,6 +57,7 @@ class Suite(ABC):
     """
 
     name: ClassVar[str]
+    max_values: ClassVar[int] = MAX_VALUES
 
     def __init__(self, public_key: PaillierPublicKey, n_values: int, bits: int) -> None:
         self.n: int = public_key.n
@@ -145,9 +149,17 @@ class Suite(ABC):
             int64, shape (n_values,): exactly the sum of the masked vectors.
 
         Raises:
-            SumError: "key range" (a release is bad or missing), "noise" or "padding" (a body is).
+            SumError: in `hybrid` "key range" (a release is bad or missing) or "noise" (a body is);
+                in `paillier` "plaintext range" (either is, they look alike) or "range" (a value
+                is more than these contributors can have); in both "padding" (a body is bad).
             ValueError: too many contributors, or a foreign private key.
         """
+
+    def _check_opening(self, private_key: PaillierPrivateKey, n_contributors: int) -> None:
+        if not 1 <= n_contributors <= self.max_contributors:
+            raise ValueError(f"{n_contributors} contributors, not 1 to {self.max_contributors}")
+        if private_key.public_key.n != self.n:
+            raise ValueError("the private key belongs to another public key")
 
 
 class OneTimeMask:

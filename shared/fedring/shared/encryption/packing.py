@@ -13,7 +13,7 @@ import numpy as np
 
 from fedring.shared.encryption.parameters import Layout
 from fedring.shared.encryption.streams import Words
-from fedring.shared.errors import SumError
+from fedring.shared.errors import SumCheck, SumError
 from fedring.shared.numbers import IntVector, SumVector
 
 BLOCK = 1 << 15
@@ -96,7 +96,12 @@ def pack_digits(digits: SumVector, modulus: int, digit_bits: int) -> list[int]:
 
 
 def unpack_digits(
-    plaintexts: Sequence[int], count: int, modulus: int, digit_bits: int
+    plaintexts: Sequence[int],
+    count: int,
+    modulus: int,
+    digit_bits: int,
+    *,
+    check: SumCheck = "key range",
 ) -> SumVector:
     """The digits of a sum of packed digits.
 
@@ -104,13 +109,14 @@ def unpack_digits(
         plaintexts: integers in [0, n).
         count: digits to read, k.
         modulus: n.
+        check: what an error is called.
 
     Returns:
         int64, shape (k,).
 
     Raises:
-        SumError: "key range": bits stand above the top digit, or in a digit never used. So it
-            looks when a release is bad or missing, except with negligible probability.
+        SumError: bits stand above the top digit, or in a digit never used. So it looks when a
+            release is bad or missing, except with negligible probability.
     """
     per_plaintext = digits_per_plaintext(modulus.bit_length(), digit_bits)
     half = 1 << (digit_bits - 1)
@@ -119,11 +125,11 @@ def unpack_digits(
     for row, plaintext in enumerate(plaintexts):
         total = (plaintext if plaintext <= modulus // 2 else plaintext - modulus) + offset
         if total < 0 or total >> (per_plaintext * digit_bits):
-            raise SumError("key range", f"bits above the top digit in plaintext {row}")
+            raise SumError(check, f"bits above the top digit in plaintext {row}")
         lifted = gmpy2.unpack(gmpy2.mpz(total), digit_bits)
         digits[row] = -half
         digits[row, : len(lifted)] += np.array(lifted, np.int64)
     flat = digits.reshape(-1)
     if flat[count:].any():
-        raise SumError("key range", "digits behind the last one")
+        raise SumError(check, "digits behind the last one")
     return flat[:count]

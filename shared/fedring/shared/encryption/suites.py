@@ -6,13 +6,28 @@ from phe import PaillierPublicKey
 
 from fedring.shared.encryption.hybrid import Hybrid
 from fedring.shared.encryption.interface import Body, OneTimeMask, Product, Suite
-from fedring.shared.encryption.parameters import LAYOUTS, MAX_VALUES, PRODUCTION, Parameters
+from fedring.shared.encryption.packed import PackedPaillier
+from fedring.shared.encryption.parameters import LAYOUTS, PRODUCTION, Parameters
 from fedring.shared.encryption.streams import Random
 from fedring.shared.errors import ProtocolError
 
-__all__ = ["SUITES", "Body", "OneTimeMask", "Product", "Random", "Suite", "suite"]
+__all__ = ["SUITES", "Body", "OneTimeMask", "Product", "Random", "Suite", "max_values", "suite"]
 
-SUITES = (Hybrid.name,)
+_KNOWN: dict[str, type[Suite]] = {known.name: known for known in (Hybrid, PackedPaillier)}
+
+SUITES = tuple(_KNOWN)
+"""Names; the first is the default."""
+
+
+def max_values(name: str) -> int:
+    """Longest vector that a suite of this name takes.
+
+    Raises:
+        ProtocolError: there is no such suite.
+    """
+    if name not in _KNOWN:
+        raise ProtocolError(f"unknown suite '{name}', known: {', '.join(SUITES)}")
+    return _KNOWN[name].max_values
 
 
 def suite(
@@ -30,20 +45,21 @@ def suite(
         name: one of `SUITES`.
         public_key: of the coordinator; a device calls `check_public_key` before, tests do not.
         announce_digest: 32 bytes.
-        n_values: length of the vectors, 1..MAX_VALUES.
+        n_values: length of the vectors, 1..max_values(name).
         bits: width of a value, 8 or 16.
-        parameters: of the lattice; smaller ones only where nothing is to be hidden.
+        parameters: of the lattice in `hybrid`; smaller ones only where nothing is to be hidden.
 
     Raises:
         ProtocolError: the announce asks for what no suite does.
         ValueError: the digest has the wrong length.
     """
-    if name not in SUITES:
-        raise ProtocolError(f"unknown suite '{name}', known: {', '.join(SUITES)}")
+    most = max_values(name)
     if bits not in LAYOUTS:
         raise ProtocolError(f"values of {bits} bits, not 8 or 16")
-    if not 1 <= n_values <= MAX_VALUES:
-        raise ProtocolError(f"{n_values} values, not 1 to {MAX_VALUES}")
+    if not 1 <= n_values <= most:
+        raise ProtocolError(f"{n_values} values, suite {name} takes 1 to {most}")
     if len(announce_digest) != 32:
         raise ValueError(f"an announce digest has 32 bytes, not {len(announce_digest)}")
+    if name == PackedPaillier.name:
+        return PackedPaillier(public_key, n_values, bits)
     return Hybrid(public_key, announce_digest, n_values, bits, parameters)
