@@ -3,6 +3,7 @@
 No I/O and no protocol in here. `interface` tells how it is used, `parameters` on what it rests.
 """
 
+from fedring.shared.encryption.obfuscators import Obfuscators
 from fedring.shared.encryption.paillier import check_public_key, generate_key
 from fedring.shared.encryption.parameters import PRODUCTION, Parameters
 from fedring.shared.encryption.suites import (
@@ -20,6 +21,7 @@ __all__ = [
     "PRODUCTION",
     "SUITES",
     "Body",
+    "Obfuscators",
     "OneTimeMask",
     "Parameters",
     "Product",

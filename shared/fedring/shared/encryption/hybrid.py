@@ -25,6 +25,7 @@ from phe import PaillierPrivateKey, PaillierPublicKey
 from fedring.shared.encryption import lattice, packing, paillier
 from fedring.shared.encryption.interface import Body, OneTimeMask, Product, Suite
 from fedring.shared.encryption.lattice import Transform
+from fedring.shared.encryption.obfuscators import Obfuscators
 from fedring.shared.encryption.parameters import LAYOUTS, PADDING, Parameters
 from fedring.shared.encryption.streams import SEED_BYTES, Random, Stream
 from fedring.shared.errors import SumError
@@ -72,15 +73,14 @@ class Hybrid(Suite):
         )
         return -(-self._parameters.dimension // per_plaintext)
 
-    def prepare(self, random: Random) -> OneTimeMask:
+    def prepare(self, random: Random, stock: Obfuscators | None = None) -> OneTimeMask:
         eta = self._parameters.eta
         secret = Stream(random(SEED_BYTES))
-        obfuscation = Stream(random(SEED_BYTES))
+        obfuscators = self._obfuscators(random, stock)
         key = lattice.centred_binomial(secret, self._parameters.dimension, eta)
 
-        base = paillier.fixed_base(self.n)
         plaintexts = packing.pack_digits(key, self.n, self._parameters.key_digit_bits)
-        ciphertexts = tuple(base.encrypt(plain, obfuscation.read) for plain in plaintexts)
+        ciphertexts = paillier.add_plain(obfuscators, plaintexts, self.n)
 
         mask: Body = np.empty(self._coefficients, np.uint64)
         for place, product in self._key_times_public(key):

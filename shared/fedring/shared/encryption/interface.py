@@ -24,6 +24,7 @@ import numpy as np
 from phe import PaillierPrivateKey, PaillierPublicKey
 
 from fedring.shared.encryption import paillier
+from fedring.shared.encryption.obfuscators import Obfuscators
 from fedring.shared.encryption.once import Once
 from fedring.shared.encryption.paillier import Ciphertexts
 from fedring.shared.encryption.parameters import MAX_VALUES
@@ -81,13 +82,17 @@ class Suite(ABC):
         return self.n_ciphertexts * paillier.ciphertext_bytes(self.n)
 
     @abstractmethod
-    def prepare(self, random: Random) -> OneTimeMask:
+    def prepare(self, random: Random, stock: Obfuscators | None = None) -> OneTimeMask:
         """Draw a key; make its mask and its ciphertexts. The slow part, needs no update.
 
         Runs in any thread, and leaves others running while it computes.
 
         Args:
             random: `os.urandom`, asked for two seeds; each stream makes one kind of secret.
+            stock: of obfuscators made ahead; the second seed makes those that are missing.
+
+        Raises:
+            ValueError: the stock is for another public key; nothing was taken.
         """
 
     @abstractmethod
@@ -154,6 +159,13 @@ class Suite(ABC):
                 is more than these contributors can have); in both "padding" (a body is bad).
             ValueError: too many contributors, or a foreign private key.
         """
+
+    def _obfuscators(self, random: Random, stock: Obfuscators | None) -> list[int]:
+        if stock is None:
+            stock = Obfuscators(self.n)
+        if stock.n != self.n:
+            raise ValueError("obfuscators of another public key")
+        return stock.take(self.n_ciphertexts, random)
 
     def _check_opening(self, private_key: PaillierPrivateKey, n_contributors: int) -> None:
         if not 1 <= n_contributors <= self.max_contributors:

@@ -29,6 +29,7 @@ from phe import PaillierPrivateKey, PaillierPublicKey
 
 from fedring.shared.encryption import packing, paillier
 from fedring.shared.encryption.interface import Body, OneTimeMask, Product, Suite
+from fedring.shared.encryption.obfuscators import Obfuscators
 from fedring.shared.encryption.parameters import LAYOUTS
 from fedring.shared.encryption.streams import SEED_BYTES, Random, Stream
 from fedring.shared.errors import BodyError, SumError
@@ -70,9 +71,9 @@ class PackedPaillier(Suite):
     def n_ciphertexts(self) -> int:
         return -(-self.n_values // self._slots)
 
-    def prepare(self, random: Random) -> OneTimeMask:
+    def prepare(self, random: Random, stock: Obfuscators | None = None) -> OneTimeMask:
         secret = Stream(random(SEED_BYTES))
-        obfuscation = Stream(random(SEED_BYTES))
+        obfuscators = self._obfuscators(random, stock)
         # Wider than n and reduced, like the pads: no draw is rejected, so that a seed makes the
         # same key in any implementation.
         drawn_bytes = -(-(self.n.bit_length() + STATISTICAL_BITS) // 8)
@@ -80,8 +81,7 @@ class PackedPaillier(Suite):
             int.from_bytes(secret.read(drawn_bytes), "big") % self.n
             for _ in range(self.n_ciphertexts)
         ]
-        base = paillier.fixed_base(self.n)
-        ciphertexts = tuple(base.encrypt(residue, obfuscation.read) for residue in key)
+        ciphertexts = paillier.add_plain(obfuscators, key, self.n)
         return OneTimeMask(self, self._words(key), ciphertexts)
 
     def add_values(self, body: Body, values: IntVector) -> None:
