@@ -162,7 +162,7 @@ def test_adding_leaves_the_own_body_as_it_is() -> None:
     story = Story.of(3)
     before = story.body(1).copy()
     lap = story.lap(2, 1, 3)
-    story.offer(1, story.token(lap, (2,)))
+    story.offer(1, story.token(lap, (2,), body=story.body(2).tobytes()))
     assert (story.body(1) == before).all()
 
 

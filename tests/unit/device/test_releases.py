@@ -7,7 +7,7 @@ from functools import reduce
 import numpy as np
 import pytest
 from attrs import define
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fedring.coordinator.announcing import Announcing
@@ -207,6 +207,10 @@ def test_erased_secrets_release_nothing() -> None:
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.integers(1, 4))
+@example(names=[1, 3, 4], threshold=2)
+@example(names=[1, 2, 5], threshold=2)
+@example(names=[1, 2, 2], threshold=2)
+@example(names=[1, 2, 3], threshold=3)
 def test_a_list_passes_only_as_more_than_the_threshold_of_members_with_us(
     names: list[int], threshold: int
 ) -> None:
