@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from attrs import frozen
 
+from fedring.shared import contributions
 from fedring.shared.config import (
     BrokerSettings,
     Kind,
@@ -26,6 +27,7 @@ from fedring.shared.config import (
     whole,
     wholes,
 )
+from fedring.shared.encryption import SUITES, max_values
 from fedring.shared.messages import MAX_ROSTER, MAX_UINT32
 
 MAX_FEATURES = 4_096
@@ -119,11 +121,15 @@ class Model:
         return self.hidden if self.kind == "mlp" else ()
 
     @property
+    def n_weights(self) -> int:
+        """What is trained: weights and biases."""
+        widths = (len(self.features), *self.layers, len(self.classes))
+        return sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
+
+    @property
     def n_numbers(self) -> int:
         """Numbers in the model: weights, biases, and the normalisation to come."""
-        widths = (len(self.features), *self.layers, len(self.classes))
-        n_weights = sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
-        return n_weights + 3 * len(self.features)
+        return self.n_weights + 3 * len(self.features)
 
     @property
     def ranges(self) -> tuple[float, ...]:
@@ -172,7 +178,7 @@ class Ring:
             training happens in this time.
         patience_s: how long a silent neighbour is waited for, 0.2..600 seconds.
         release_s: how long the coordinator waits for releases, 0.2..600 seconds.
-        suite: encryption suite.
+        suite: encryption suite: `hybrid` for any model, `paillier` for small ones.
         key_bits: length of the Paillier modulus, 2048, 3072 or 4096; a new one is made only with a
             new epoch.
     """
@@ -182,7 +188,7 @@ class Ring:
     ready_s: Annotated[float, number(1, 86_400, "seconds")] = 60.0
     patience_s: Annotated[float, number(0.2, 600, "seconds")] = 5.0
     release_s: Annotated[float, number(0.2, 600, "seconds")] = 15.0
-    suite: Annotated[str, choice("hybrid")] = "hybrid"
+    suite: Annotated[str, choice(*SUITES)] = SUITES[0]
     key_bits: Annotated[int, choice(2048, 3072, 4096)] = 3072
 
 
@@ -210,6 +216,16 @@ class CoordinatorSettings:
     training: Training = Training()
     ring: Ring = Ring()
     evaluation: Evaluation | None = None
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        # Sums for the normalisation, two a feature, are shorter than any suite's limit.
+        length, most = contributions.n_values(self.model.n_weights), max_values(self.ring.suite)
+        if length > most:
+            yield (
+                "ring.suite",
+                f'"{SUITES[0]}", or a smaller model: this one is too large for suite'
+                f" {self.ring.suite}, {length:,} values instead of {most:,} at most",
+            )
 
     @classmethod
     def load(cls, file: Path) -> CoordinatorSettings:

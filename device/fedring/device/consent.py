@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from fedring.shared.encryption import check_public_key
+from fedring.shared.encryption import SUITES, check_public_key, max_values
 from fedring.shared.errors import PublicKeyError
 from fedring.shared.messages import Announce, ModelReference
 
@@ -33,7 +33,7 @@ class Consent:
     """
 
     threshold: int
-    suites: frozenset[str] = frozenset({"hybrid"})
+    suites: frozenset[str] = frozenset(SUITES)
     minimum_key_bits: int = 2048
     max_epochs: int = 100
     max_values: int = 2_000_000
@@ -52,6 +52,8 @@ class Consent:
             return f"{announce.plan.epochs} epochs asked, this device does {self.max_epochs}"
         if announce.n_values > self.max_values:
             return f"{announce.n_values} values asked, this device does {self.max_values}"
+        if announce.n_values > (most := max_values(announce.suite)):
+            return f"{announce.n_values} values asked, suite {announce.suite} takes {most}"
         if self.too_large(announce.model):
             return (
                 f"a model of {announce.model.size} bytes, this device takes {self.max_model_bytes}"

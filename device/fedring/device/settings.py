@@ -12,6 +12,7 @@ from typing import Annotated
 from attrs import frozen
 
 from fedring.shared.config import BrokerSettings, choice, choices, load, number, path, text, whole
+from fedring.shared.encryption import SUITES
 from fedring.shared.messages import MAX_ROSTER, MAX_UINT32
 
 
@@ -56,7 +57,7 @@ class Privacy:
     threshold: Annotated[int, whole(1, MAX_ROSTER - 1, "contributors")]
     release_budget_per_day: Annotated[int, whole(1, 1_000_000)] = 2_000
     evaluation_budget_per_day: Annotated[int, whole(1, 1_000_000)] = 500
-    forbidden_suites: Annotated[frozenset[str], choices("hybrid", "paillier")] = frozenset()
+    forbidden_suites: Annotated[frozenset[str], choices(*SUITES)] = frozenset()
 
 
 @frozen(kw_only=True)

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fedring.coordinator.settings import CoordinatorSettings
+from fedring.coordinator.settings import MAX_FEATURES, CoordinatorSettings
+from fedring.shared import contributions
+from fedring.shared.encryption import SUITES, max_values
 from fedring.shared.errors import ConfigError
 
 BASIS = """
@@ -51,6 +53,32 @@ def test_contradictions(tmp_path: Path, written: str, told: str) -> None:
     with pytest.raises(ConfigError, match=r"coordinator\.toml:8: ") as caught:
         read(tmp_path, written)
     assert told in str(caught.value)
+
+
+WIDE = "hidden = [{}]\n[ring]\n"
+"""Behind three features and two classes: six weights for each neuron, and two."""
+
+
+def test_a_model_that_is_too_large_for_its_suite(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, WIDE.format(1599) + 'suite = "paillier"')
+    assert str(caught.value).endswith(
+        'coordinator.toml:10: suite = "paillier": expected "hybrid", or a smaller model: this one'
+        " is too large for suite paillier, 9,603 values instead of 9,600 at most"
+    )
+    assert caught.value.name == "config.bad-value"
+
+
+def test_models_of_up_to_the_limit_of_their_suite(tmp_path: Path) -> None:
+    assert read(tmp_path, WIDE.format(1598) + 'suite = "paillier"').ring.suite == "paillier"
+    assert read(tmp_path, WIDE.format(1599) + 'suite = "hybrid"').ring.suite == "hybrid"
+    assert read(tmp_path, WIDE.format(1599)).ring.suite == "hybrid"
+
+
+def test_every_suite_takes_the_statistics_of_the_widest_model() -> None:
+    """So that the length of the trained vector is all that the settings need to look at."""
+    longest = contributions.n_values(1 + 2 * MAX_FEATURES)
+    assert all(longest <= max_values(name) for name in SUITES)
 
 
 def test_a_softmax_has_no_hidden_layers_to_ask_for(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from attrs import evolve
 from fedring.device.consent import Consent
 from fedring.lab.simulate.fleet import QUICK, TRAIN
 from fedring.lab.simulate.rehearsal import Rehearsal
+from fedring.shared.encryption import SUITES
 from fedring.shared.messages import Announce
 
 STAGE = Rehearsal(())
@@ -72,6 +73,24 @@ def test_what_goes_beyond_is_refused_with_its_reason(changes: dict[str, Any], re
 )
 def test_the_limits_themselves_are_allowed(changes: dict[str, Any]) -> None:
     assert CONSENT.objection(announce(**changes)) is None
+
+
+@pytest.mark.parametrize("forbidden", SUITES)
+def test_a_suite_that_the_owner_forbids(forbidden: str) -> None:
+    limits = evolve(CONSENT, suites=frozenset(SUITES) - {forbidden})
+    for name in SUITES:
+        assert CONSENT.objection(announce(suite=name)) is None
+        expected = f"suite {name} is not allowed on this device" if name == forbidden else None
+        assert limits.objection(announce(suite=name)) == expected
+
+
+def test_a_vector_longer_than_its_suite_takes() -> None:
+    roomy = evolve(CONSENT, max_values=10_000)
+    assert roomy.objection(announce(suite="paillier", n_values=9600)) is None
+    assert roomy.objection(announce(suite="paillier", n_values=9601)) == (
+        "9601 values asked, suite paillier takes 9600"
+    )
+    assert roomy.objection(announce(suite="hybrid", n_values=9601)) is None
 
 
 def test_by_default_a_key_has_2048_bits_at_least() -> None:

@@ -24,7 +24,7 @@ from fedring.lab.simulate.parties import (
     SimulatedCoordinator,
     SimulatedDevice,
 )
-from fedring.shared.encryption import Parameters, generate_key
+from fedring.shared.encryption import SUITES, Parameters, generate_key
 from fedring.shared.envelopes import Signed
 from fedring.shared.errors import PeerError
 from fedring.shared.messages import Announce, Plan, RingTerms
@@ -125,6 +125,7 @@ class SimulatedFleet:
         faults: how bad the network is.
         terms: of the rings.
         plan: of the rounds.
+        suite_name: of the encryption suite.
         bits: width of a value.
         parameters: of the lattice.
         key_bits: of the Paillier modulus.
@@ -142,6 +143,7 @@ class SimulatedFleet:
         faults: Faults = CALM,
         terms: RingTerms = QUICK,
         plan: Plan = TRAIN,
+        suite_name: str = SUITES[0],
         bits: int = 16,
         parameters: Parameters = SMALL,
         key_bits: int = SMALL_KEY_BITS,
@@ -156,6 +158,7 @@ class SimulatedFleet:
         self.version = 0
         self.random = seeded.Random(seed ^ 0x5EED).randbytes  # noqa: S311  # a simulation repeats itself
         self.bits = bits
+        self._suite_name = suite_name
         self._parameters = parameters
         self._key = paillier_key(key_bits)
         self.epoch = 1
@@ -226,7 +229,7 @@ class SimulatedFleet:
             parent=max(0, self.version - 1),
             plan=self.plan,
             ring=self.terms,
-            suite_name="hybrid",
+            suite_name=self._suite_name,
             bits=self.bits,
             public_key=self._key.public_key,
             revocation=self.epoch,

@@ -33,7 +33,7 @@ from fedring.lab.simulate.cast import cast, coordinator, device
 from fedring.lab.simulate.fleet import QUICK, SMALL, SMALL_KEY_BITS, TRAIN, paillier_key
 from fedring.shared import contributions
 from fedring.shared.effects import Send
-from fedring.shared.encryption import OneTimeMask, Suite, suite
+from fedring.shared.encryption import SUITES, OneTimeMask, Suite, suite
 from fedring.shared.envelopes import Signed, Unverified, open_envelope, sign
 from fedring.shared.errors import PeerError
 from fedring.shared.identity import Identity
@@ -130,6 +130,7 @@ class Rehearsal:
         n_weights: of the model.
         seed: of all that is drawn.
         terms: of the rings.
+        suite_name: of the encryption suite.
         budgets: of releases; the same for all devices.
 
     Attributes:
@@ -149,6 +150,7 @@ class Rehearsal:
         seed: int = 0,
         terms: RingTerms = QUICK,
         plan: Plan = TRAIN,
+        suite_name: str = SUITES[0],
         releases: Budget = PLENTY,
         evaluations: Budget = PLENTY,
     ) -> None:
@@ -156,6 +158,7 @@ class Rehearsal:
         self.model = small_model(n_weights)
         self.terms = terms
         self.plan = plan
+        self.suite_name = suite_name
         self.coordinator = coordinator()
         self.key = paillier_key(SMALL_KEY_BITS)
         self.revocation = cast().revocation()
@@ -270,7 +273,7 @@ class Rehearsal:
             parent=0,
             plan=self.plan,
             ring=self.terms,
-            suite_name="hybrid",
+            suite_name=self.suite_name,
             bits=16,
             public_key=self.key.public_key,
             revocation=1,
