@@ -15,9 +15,16 @@ from fedring.lab.simulate.fleet import QUICK, SMALL, Conclusion, SimulatedFleet
 from fedring.lab.simulate.rehearsal import small_model
 from fedring.shared import contributions
 from fedring.shared.effects import Send
-from fedring.shared.encryption import PRODUCTION, Parameters
-from fedring.shared.envelopes import Signed, encode, open_envelope, pack_envelope, sign
-from fedring.shared.messages import CHUNK_BYTES, Announce, Chunk
+from fedring.shared.encryption import PRODUCTION, SUITES, Parameters, max_values
+from fedring.shared.envelopes import (
+    MAX_ENVELOPE_BYTES,
+    Signed,
+    encode,
+    open_envelope,
+    pack_envelope,
+    sign,
+)
+from fedring.shared.messages import CHUNK_BYTES, Announce, Chunk, Refused, Release
 from fedring.shared.numbers import IntVector, largest_value
 
 
@@ -30,6 +37,7 @@ def fleet_of(
     key_bits: int = 256,
     extreme: bool = False,
     ring_size: int = 8,
+    suite_name: str = SUITES[0],
 ) -> SimulatedFleet:
     """A fleet whose devices contribute random values, or the largest that there are."""
     rng = np.random.default_rng(n_weights)
@@ -49,6 +57,7 @@ def fleet_of(
         [1] * n_devices,
         small_model(n_weights),
         contribute,
+        suite_name=suite_name,
         bits=bits,
         parameters=parameters,
         key_bits=key_bits,
@@ -92,14 +101,34 @@ def test_production_parameters_sum_exactly(n_weights: int, bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("n_weights", [1, 2, 3, 93, 4038])
+def test_suite_paillier_sums_any_shape_exactly(n_weights: int, bits: int) -> None:
+    fleet = fleet_of(5, n_weights, bits=bits, suite_name="paillier")
+    assert is_exact(fleet, fleet.run_round(), 5)
+
+
+def test_suite_paillier_sums_the_longest_vector_that_it_takes_exactly() -> None:
+    n_weights = max_values("paillier") - len(contributions.Check)
+    fleet = fleet_of(3, n_weights, key_bits=2048, suite_name="paillier")
+    assert is_exact(fleet, fleet.run_round(), 3)
+    sizes = [
+        len(effect.data)
+        for _, _, effect in fleet.record.device_effects
+        if isinstance(effect, Send) and isinstance(open_envelope(effect.data).message, Release)
+    ]
+    assert 65_536 < min(sizes) <= max(sizes) < MAX_ENVELOPE_BYTES, "one message each"
+
+
+@pytest.mark.parametrize("bits", [8, 16])
 def test_a_million_weights_are_summed_exactly(bits: int) -> None:
     fleet = fleet_of(3, 1_000_000, bits=bits, parameters=PRODUCTION, key_bits=2048)
     assert is_exact(fleet, fleet.run_round(), 3)
 
 
+@pytest.mark.parametrize("suite_name", SUITES)
 @pytest.mark.parametrize("bits", [8, 16])
-def test_the_largest_values_of_all_devices_do_not_overflow(bits: int) -> None:
-    fleet = fleet_of(24, 50, bits=bits, extreme=True, ring_size=12)
+def test_the_largest_values_of_all_devices_do_not_overflow(suite_name: str, bits: int) -> None:
+    fleet = fleet_of(24, 50, bits=bits, extreme=True, ring_size=12, suite_name=suite_name)
     assert is_exact(fleet, fleet.run_round(), 24)
 
 
@@ -119,6 +148,17 @@ def with_a_flipped_bit(
     fleet: SimulatedFleet, cheat: str, place: Callable[[int], int], bit: int
 ) -> None:
     """Let a device flip one bit of the body in its token, and sign that as if it were right."""
+
+    def flip(body: bytearray) -> None:
+        body[place(len(body))] ^= 1 << bit
+
+    with_changed_bodies(fleet, cheat, flip)
+
+
+def with_changed_bodies(
+    fleet: SimulatedFleet, cheat: str, change: Callable[[bytearray], None]
+) -> None:
+    """Let a device change the body in its token, and sign that as if it were right."""
     party = fleet.devices[cheat]
     original = party.member.receive if party.member else None
     assert original is not None
@@ -127,17 +167,16 @@ def with_a_flipped_bit(
     def cheating(source: str, raw: bytes, now: float) -> object:
         effects = original(source, raw, now)
         return [
-            evolve(effect, data=flipped(effect.data)) if isinstance(effect, Send) else effect
+            evolve(effect, data=changed(effect.data)) if isinstance(effect, Send) else effect
             for effect in effects
         ]
 
-    def flipped(data: bytes) -> bytes:
+    def changed(data: bytes) -> bytes:
         message = open_envelope(data).message
         if not isinstance(message, Chunk):
             return data
         body = bytearray(message.data)
-        at = place(len(body))
-        body[at] ^= 1 << bit
+        change(body)
         return sign(evolve(message, data=bytes(body)), identity).raw
 
     party.member.receive = cheating  # type: ignore[method-assign,union-attr]
@@ -179,6 +218,34 @@ def test_a_flipped_bit_in_the_carried_bits_is_noticed_by_the_coordinator(cheat: 
     assert conclusion.opened is not None
     assert list(conclusion.opened.bad_rings) == ["1"]
     assert conclusion.opened.names == ()
+
+
+@pytest.mark.parametrize("cheat", ["b01", "b03", "b05"])
+def test_a_residue_that_is_none_goes_no_further(cheat: str) -> None:
+    """In suite `paillier` not every body of the right length is one; whoever gets it says so."""
+    fleet = fleet_of(5, 30, suite_name="paillier")
+
+    def fill(body: bytearray) -> None:
+        body[:32] = bytes([255]) * 32
+
+    with_changed_bodies(fleet, cheat, fill)
+    conclusion = fleet.run_round()
+    assert conclusion is not None
+    effects = [effect for _, _, effect in fleet.record.device_effects]
+    sends = [
+        effect
+        for effect in (*effects, *(effect for _, effect in fleet.record.coordinator_effects))
+        if isinstance(effect, Send)
+    ]
+    refusals = {
+        (effect.to, message.reason)
+        for effect in sends
+        if isinstance(message := open_envelope(effect.data).message, Refused)
+    }
+    assert refusals == {(cheat, "residue 0 is not below n")}
+    if conclusion.opened is not None:
+        assert conclusion.opened.bad_rings == {}
+        assert is_exact(fleet, conclusion, len(conclusion.opened.names))
 
 
 def test_a_bit_that_flips_on_the_way_never_gets_into_a_sum() -> None:

@@ -20,9 +20,9 @@ D = 5
 N_VALUES = D + len(Check)
 
 
-def suite_of(bits: int = 16) -> Suite:
+def suite_of(bits: int = 16, name: str = "hybrid") -> Suite:
     return suite(
-        "hybrid",
+        name,
         public_key=KEY.public_key,
         announce_digest=hashlib.sha256(b"sums").digest(),
         n_values=N_VALUES,
@@ -158,6 +158,23 @@ def test_a_bad_ring_is_named_and_the_others_go_on(
         name for label, ring in enumerate(rings) if label != bad for name in ring.names
     )
     assert decryptions == [9, 2, 3, 4]
+
+
+def test_a_bad_ring_is_named_in_suite_paillier_as_well() -> None:
+    suite_ = suite_of(name="paillier")
+    rng = np.random.default_rng(0)
+    vectors = [[contribution(update(rng)) for _ in range(size)] for size in (2, 3, 2)]
+    rings = [
+        ring_sum(str(label), range(4 * label, 4 * label + len(mine)), mine, suite_)
+        for label, mine in enumerate(vectors)
+    ]
+    assert open_rings(suite_, KEY, rings).total.tolist() == expected(vectors)
+    rings[1] = without_release(rings[1])
+    opened = open_rings(suite_, KEY, rings)
+    assert list(opened.bad_rings) == ["1"]
+    assert opened.bad_rings["1"].startswith("sum check 'plaintext range' failed: ")
+    del vectors[1]
+    assert opened.total.tolist() == expected(vectors)
 
 
 def test_when_every_ring_is_bad_nothing_is_left(decryptions: list[int]) -> None:
