@@ -1,7 +1,8 @@
 """The agent on a board: the shell around `Member`.
 
 One loop takes what comes next (a message, work that is done, a deadline), gives it to the state
-machine, and carries its effects out in order. It decides nothing about the protocol.
+machine, and carries its effects out in order. It decides nothing about the protocol. Between
+rounds it has the next one prepared.
 
 What others see of it is its status topic: retained JSON, taken over by the last will when the
 board goes away.
@@ -33,6 +34,7 @@ from fedring.device.effects import (
     Work,
 )
 from fedring.device.member import Member
+from fedring.device.preparing import Preparation
 from fedring.device.settings import DeviceSettings
 from fedring.device.store import DeviceStore
 from fedring.device.trainers import NumpyTrainer
@@ -54,6 +56,9 @@ FAREWELL_S = 2.0
 AGENT_VERSION = version("fedring")
 LEAST_WAIT_S = 0.05
 """Between two ticks: a deadline that cannot be acted on yet must not spin."""
+
+IDLE = frozenset({State.IDLE, State.RELEASED, State.REFUSED})
+"""No round asks anything of the processor."""
 
 _log = logging.getLogger(__name__)
 
@@ -136,8 +141,10 @@ class Agent:
         self._connection = connection
         self._turns: Turns[Happening] = Turns(LEAST_WAIT_S)
         self._library = Library(topics, connection, store, settings.model_file, identity.fleet)
+        self._preparation = Preparation(os.urandom)
         self._workshop = Workshop(
             self._library,
+            self._preparation,
             FileSource(settings.data.file, settings.data.source, settings.data.label),
             NumpyTrainer(),
             number=identity.number,
@@ -145,6 +152,7 @@ class Agent:
         )
         self._working: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
+        self._stocking: asyncio.Task[None] | None = None
         self._reason = ""
         self._status: dict[str, Any] = {}
         self._since = _now()
@@ -163,6 +171,7 @@ class Agent:
                 else:
                     effects = self._consider(happening, now)
                 await self._carry_out(effects)
+                self._use_idle_time()
                 await self._publish_status(anew=isinstance(happening, Connected))
                 del happening  # may hold an update; nobody knows when the next one comes
 
@@ -186,7 +195,12 @@ class Agent:
         except UserError as mistake:
             self._reason = str(mistake)
             raise
-        await self._turns.put(outcome)
+        try:
+            await self._turns.put(outcome)
+        except asyncio.CancelledError:
+            if isinstance(outcome, Worked):
+                outcome.mask.erase()
+            raise
 
     async def _keep(self, epoch: int, model: ModelReference) -> None:
         try:
@@ -256,6 +270,18 @@ class Agent:
                 case Report(event, facts):
                     self._reason = str(facts.get("reason", ""))
                     _log.info("%s %s", event, " ".join(f"{k}={v}" for k, v in facts.items()))
+
+    def _use_idle_time(self) -> None:
+        """Have the next round prepared while no round needs the processor."""
+        if self._member.state not in IDLE:
+            if self._stocking is not None:
+                self._stocking.cancel()
+                self._stocking = None
+        elif not self._preparation.is_complete and (
+            self._stocking is None or self._stocking.done()
+        ):
+            stocking = self._preparation.stock_up()
+            self._stocking = self._tasks.create_task(stocking, name="stock up")
 
     def _stop_keeping(self) -> None:
         """A newer model is there: the broker may not have that one any more."""

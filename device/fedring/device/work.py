@@ -1,15 +1,16 @@
 """The slow part of a round on a board: fetch the model, train, make key and mask.
 
-Training and the mask run side by side in threads, so that the connection is kept alive meanwhile.
-What comes out goes back to the state machine as one `Worked`.
+All of it runs in threads, so that the connection is kept alive meanwhile. The mask is begun first:
+it is made while the model is fetched, and mostly done when training begins. What comes out goes
+back to the state machine as one `Worked`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from phe import PaillierPublicKey
 
 from fedring.device.contributing import contribute
 from fedring.device.data import Dataset, Source
+from fedring.device.preparing import Preparation
 from fedring.device.store import DeviceStore, keep_model
 from fedring.device.trainers import Trainer
 from fedring.shared import networks
@@ -121,9 +123,7 @@ class Library:
         async with self._alone:  # one that is cancelled has cleared up before the next begins
             if self._model is None or self._model.digest != reference.digest:
                 chunks = await self._chunks(reference)
-                model = await asyncio.to_thread(Model.from_chunks, chunks)
-                networks.check(model)
-                self._model = model
+                self._model = await asyncio.to_thread(_checked, chunks)
             await self._keep(self._model, epoch, reference)
             return self._model
 
@@ -169,11 +169,18 @@ class Library:
         return version if version >= 0 else None
 
 
+def _checked(chunks: Sequence[bytes]) -> Model:
+    model = Model.from_chunks(chunks)
+    networks.check(model)
+    return model
+
+
 class Workshop:
     """Does what a round asks of this device.
 
     Args:
         library: fetches models.
+        preparation: makes masks.
         source: the device's own data.
         trainer: learns from it.
         number: own device number.
@@ -183,6 +190,7 @@ class Workshop:
     def __init__(
         self,
         library: Library,
+        preparation: Preparation,
         source: Source,
         trainer: Trainer,
         *,
@@ -190,6 +198,7 @@ class Workshop:
         seed: int | None,
     ) -> None:
         self._library = library
+        self._preparation = preparation
         self._source = source
         self._trainer = trainer
         self._number = number
@@ -204,33 +213,32 @@ class Workshop:
                 train: the owner's to mend. Once it has trained, a model that asks for other data
                 is refused like any other demand; no coordinator can end the agent.
         """
-        message = announce.message
-        stop = threading.Event()
         try:
-            model = await self._library.fetch(message.epoch, message.model)
-            made = suite(
-                message.suite,
-                public_key=PaillierPublicKey(int.from_bytes(message.paillier_n, "big")),
-                announce_digest=announce.digest,
-                n_values=message.n_values,
-                bits=message.bits,
-            )
-            dataset = await asyncio.to_thread(self._source.read, model.features, model.classes)
-            preparing = asyncio.to_thread(made.prepare, os.urandom)
-            learning = asyncio.to_thread(
-                self._contribution, model, dataset, message, evaluate, stop
-            )
-            contribution, mask = await asyncio.gather(learning, preparing)
+            worked = await self._worked(announce, evaluate)
         except (PeerError, UpdateError) as fault:
             return Failed(announce.digest, str(fault))
         except DataError as mistake:
             if not self._has_trained:
                 raise
             return Failed(announce.digest, str(mistake))
-        finally:
-            stop.set()
         self._has_trained = True
-        return Worked(announce.digest, contribution, mask, made)
+        return worked
+
+    async def _worked(self, announce: Signed[Announce], evaluate: bool) -> Worked:
+        message = announce.message
+        made = await asyncio.to_thread(_suite_of, announce)
+        stop = threading.Event()
+        async with self._preparation.making(made) as making:
+            try:
+                model = await self._library.fetch(message.epoch, message.model)
+                dataset = await asyncio.to_thread(self._source.read, model.features, model.classes)
+                contribution = await asyncio.to_thread(
+                    self._contribution, model, dataset, message, evaluate, stop
+                )
+            finally:
+                stop.set()
+            mask = await asyncio.shield(making)
+            return Worked(announce.digest, contribution, mask, made)
 
     def _contribution(
         self,
@@ -245,3 +253,15 @@ class Workshop:
         return contribute(
             self._trainer, model, dataset, announce, evaluate=evaluate, rng=rng, stop=stop
         )
+
+
+def _suite_of(announce: Signed[Announce]) -> Suite:
+    """The suite of an announce; slow for the first, when the arithmetic is tested."""
+    message = announce.message
+    return suite(
+        message.suite,
+        public_key=PaillierPublicKey(int.from_bytes(message.paillier_n, "big")),
+        announce_digest=announce.digest,
+        n_values=message.n_values,
+        bits=message.bits,
+    )

@@ -1,11 +1,13 @@
 """What a round asks of a device, and what becomes of data that do not fit."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
+from fedring.device.preparing import Preparation
 from fedring.device.trainers import NumpyTrainer
 from fedring.device.work import Failed, Worked, Workshop
 from fedring.lab.simulate.rehearsal import Rehearsal
@@ -53,7 +55,14 @@ def announce_for(model: Model) -> Signed[Announce]:
 
 
 def workshop(shelf: Shelf) -> Workshop:
-    return Workshop(shelf, Columns("x", "y"), NumpyTrainer(), number=1, seed=1)  # type: ignore[arg-type]  # a shelf is all that is needed of a library
+    return Workshop(
+        shelf,  # type: ignore[arg-type]  # a shelf is all that is needed of a library
+        Preparation(os.urandom),
+        Columns("x", "y"),
+        NumpyTrainer(),
+        number=1,
+        seed=1,
+    )
 
 
 def test_a_file_that_fits_no_first_model_is_the_owners_to_mend() -> None:
