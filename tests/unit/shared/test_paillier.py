@@ -16,6 +16,10 @@ from fedring.shared.errors import KeyFileError, PublicKeyError, ReleaseError
 KEY = paillier.generate_key(512, random=Stream(b"paillier tests, 512 bits".ljust(32)).read)
 N = int(KEY.public_key.n)
 BASE = paillier.fixed_base(N)
+SMALL_KEYS = {
+    bits: paillier.generate_key(bits, random=Stream(b"small keys".ljust(32)).read)
+    for bits in (64, 66, 96, 130)
+}
 
 plaintexts = st.integers(0, N - 1)
 seeds = st.binary(min_size=32, max_size=32)
@@ -57,6 +61,24 @@ def test_the_table_computes_what_the_paper_says(plaintext: int, seed: bytes) -> 
     assert pow(-h % N, (N + 1 - KEY.p - KEY.q) // 4, N) == 1  # -h is a square
     expected = (1 + N * plaintext) * pow(pow(h, N, square), exponent, square) % square
     assert BASE.encrypt(plaintext, Stream(seed).read) == expected
+
+
+@pytest.mark.parametrize("bits", [64, 66, 96, 130])
+@given(seed=seeds)
+def test_the_table_computes_powers_under_keys_of_any_size(bits: int, seed: bytes) -> None:
+    n = int(SMALL_KEYS[bits].public_key.n)
+    base = paillier.fixed_base(n)
+    h_s = pow(base._base(), n, n * n)
+    exponent = paillier._uniform_bits(bits // 2, Stream(seed).read)
+    assert base.obfuscator(Stream(seed).read) == pow(h_s, exponent, n * n)
+    ones = (1 << bits // 2) - 1
+    assert base.obfuscator(lambda n_bytes: b"\xff" * n_bytes) == pow(h_s, ones, n * n)
+    assert base.obfuscator(bytes) == 1
+
+
+def test_a_key_under_which_nothing_is_hidden_is_refused() -> None:
+    with pytest.raises(PublicKeyError, match="small factor"):
+        paillier.FixedBase(3**301)  # for one power in three, h has the factor 3 as well
 
 
 def test_half_of_the_bits_of_n_are_drawn_for_a_ciphertext() -> None:

@@ -31,6 +31,9 @@ from fedring.shared.encryption.streams import SEED_BYTES, Random, Stream
 from fedring.shared.errors import SumError
 from fedring.shared.numbers import IntVector, SumVector
 
+AT_A_TIME = 1 << 13
+"""Coefficients of a mask made at a time: both limbs of two polynomials stay in a second cache."""
+
 
 class Hybrid(Suite):
     """Lattice masks with Paillier-encrypted keys.
@@ -128,7 +131,7 @@ class Hybrid(Suite):
         """a * key, a few polynomials at a time, with the place of the coefficients in a body."""
         dimension = self._parameters.dimension
         transform: Transform = self._ring.transform(key)
-        at_a_time = max(1, packing.BLOCK // dimension)
+        at_a_time = max(1, AT_A_TIME // dimension)
         for start in range(0, self._coefficients, at_a_time * dimension):
             stop = min(start + at_a_time * dimension, self._coefficients)
             n_polynomials = -(-(stop - start) // dimension)

@@ -62,8 +62,7 @@ class Ring:
         Args:
             key: int64, shape (N,), small: |value| <= 2,048.
         """
-        transformed: Transform = self._forward(key.reshape(1, -1))[0]
-        return transformed
+        return self._forward(key)
 
     def product(self, polynomials: Words, transform: Transform) -> Words:
         """Each polynomial times the key, modulo q, off by a few units at most.
@@ -75,31 +74,40 @@ class Ring:
         Returns:
             uint64, shape (k, N).
         """
-        result = np.zeros_like(polynomials)
-        rest = polynomials
-        offset = 0
-        for width in self.split:
-            unused = np.uint64(64 - width)
-            limb = (rest << unused).view(np.int64) >> unused.astype(np.int64)
-            rest = (rest - limb.view(np.uint64)) >> np.uint64(width)
-            partial = self._backward(self._forward(limb) * transform)
-            result += partial.view(np.uint64) << np.uint64(offset)
-            offset += width
+        limbs = np.empty((len(self.split), *polynomials.shape), np.int64)
+        rest = polynomials.view(np.int64)
+        for limb, width in zip(limbs, self.split, strict=True):
+            np.left_shift(rest, 64 - width, out=limb)
+            np.right_shift(limb, 64 - width, out=limb)
+            rest = rest - limb >> width
+        transformed = self._forward(limbs)
+        transformed *= transform
+        products = self._backward(transformed)
+        result: Words = products[-1].view(np.uint64)
+        for product, width in zip(products[-2::-1], self.split[-2::-1], strict=True):
+            result <<= np.uint64(width)
+            result += product.view(np.uint64)
         return result
 
     def _forward(self, polynomials: SumVector) -> Transform:
         half = self.dimension // 2
-        folded = np.empty((len(polynomials), half), np.complex128)
-        folded.real = polynomials[:, :half]
-        folded.imag = polynomials[:, half:]
+        folded = np.empty((*polynomials.shape[:-1], half), np.complex128)
+        folded.real = polynomials[..., :half]
+        folded.imag = polynomials[..., half:]
         folded *= self._twist
-        transformed: Transform = np.fft.fft(folded, axis=1)
+        transformed: Transform = np.fft.fft(folded, axis=-1)
         return transformed
 
     def _backward(self, transformed: Transform) -> SumVector:
-        folded = np.fft.ifft(transformed, axis=1)
+        half = self.dimension // 2
+        folded = np.fft.ifft(transformed, axis=-1)
         folded *= self._untwist
-        return np.rint(np.concatenate((folded.real, folded.imag), axis=1)).astype(np.int64)
+        numbers = folded.view(np.float64)
+        np.rint(numbers, out=numbers)
+        polynomials = np.empty((*folded.shape[:-1], self.dimension), np.int64)
+        polynomials[..., :half] = folded.real
+        polynomials[..., half:] = folded.imag
+        return polynomials
 
     def _self_test(self) -> int:
         rng = np.random.default_rng(self.dimension)
@@ -173,12 +181,18 @@ def centred_binomial(stream: Stream, count: int, eta: int) -> SumVector:
         stream: consumed by `count` words.
         eta: 1..32.
     """
-    words = stream.words(count) >> np.uint64(64 - 2 * eta)
-    return _ones(words).astype(np.int64) - eta
+    values = _ones(stream.words(count) >> np.uint64(64 - 2 * eta)).astype(np.int64)
+    values -= eta
+    return values
 
 
-def _ones(words: Words) -> Words:
-    """Bits set in each word, added up in ever wider fields; numpy counts them from 2.0 on."""
+def _ones(words: Words) -> NDArray[np.uint8] | Words:
+    """Bits set in each word; numpy counts them from 2.0 on."""
+    return np.bitwise_count(words) if hasattr(np, "bitwise_count") else _ones_in_fields(words)
+
+
+def _ones_in_fields(words: Words) -> Words:
+    """Bits set in each word, added up in ever wider fields."""
     threes = np.uint64(0x3333333333333333)
     fields: Words = words - (words >> np.uint64(1) & np.uint64(0x5555555555555555))
     fields = (fields & threes) + (fields >> np.uint64(2) & threes)
