@@ -33,7 +33,7 @@ from fedring.lab.simulate.cast import cast, coordinator, device
 from fedring.lab.simulate.fleet import QUICK, SMALL, SMALL_KEY_BITS, TRAIN, paillier_key
 from fedring.shared import contributions
 from fedring.shared.effects import Send
-from fedring.shared.encryption import SUITES, OneTimeMask, Suite, suite
+from fedring.shared.encryption import SUITES, OneTimeMask, Random, Suite, suite
 from fedring.shared.envelopes import Signed, Unverified, open_envelope, sign
 from fedring.shared.errors import PeerError
 from fedring.shared.identity import Identity
@@ -139,6 +139,8 @@ class Rehearsal:
         inbox: what came for the coordinator while the test plays it, with its writer.
         staged: everything that the coordinator asked of its shell.
         complaints: what the coordinator raised.
+        overheard: everything that was sent or shown, as a recorder on the broker has it.
+        draws: all that each party drew at random, by device number; 0 for the coordinator.
         now: the clock, moved by the test.
     """
 
@@ -172,6 +174,8 @@ class Rehearsal:
         self.inbox: list[tuple[str, Unverified]] = []
         self.staged: list[CoordinatorEffect] = []
         self.complaints: list[PeerError] = []
+        self.overheard: list[bytes] = []
+        self.draws: dict[int, list[bytes]] = {}
         self.on_its_way: deque[Post] = deque()
         self.asleep: set[str] = set()
         self._announcing: dict[bytes, Announcing] = {}
@@ -193,7 +197,7 @@ class Rehearsal:
             revocation=cast().authority.revocation(self.revocation),
             releases=releases,
             evaluations=evaluations,
-            random=self.random.randbytes,
+            random=self._drawing(number),
         )
         actor = self.actors[number] = Actor(member, identity)
         return actor
@@ -225,7 +229,7 @@ class Rehearsal:
         actor = self.actors[number]
         made = self.suite_of(announce)
         actor.values = self.contribution(announce.message)
-        actor.mask = made.prepare(self.random.randbytes)
+        actor.mask = made.prepare(self._drawing(number))
         return self._carry(
             actor,
             actor.member.worked(announce.digest, actor.values, actor.mask, made, self.now),
@@ -234,6 +238,7 @@ class Rehearsal:
     def shows(self, raw: bytes, number: int) -> list[DeviceEffect]:
         """A device sees this on the round topic, and works at once if it is to."""
         actor = self.actors[number]
+        self.overheard.append(raw)
         effects = self._carry(actor, actor.member.announced(raw, self.now))
         for effect in list(effects):
             if isinstance(effect, Work):
@@ -250,6 +255,7 @@ class Rehearsal:
         """
         raw = message if isinstance(message, bytes) else message.raw
         actor = self.actors[number]
+        self.overheard.append(raw)
         return self._carry(actor, actor.member.receive(source, raw, self.now))
 
     def _carry(self, actor: Actor, effects: Iterable[DeviceEffect]) -> list[DeviceEffect]:
@@ -257,8 +263,19 @@ class Rehearsal:
         actor.did += done
         for effect in done:
             if isinstance(effect, Send):
+                self.overheard.append(effect.data)
                 self.on_its_way.append(Post(actor.name, effect.to, effect.data))
         return done
+
+    def _drawing(self, number: int) -> Random:
+        """A source of random bytes that remembers what it gave to whom."""
+
+        def draw(n_bytes: int) -> bytes:
+            drawn = self.random.randbytes(n_bytes)
+            self.draws.setdefault(number, []).append(drawn)
+            return drawn
+
+        return draw
 
     # -- the coordinator's pen ---------------------------------------------------------------
 
@@ -277,7 +294,7 @@ class Rehearsal:
             bits=16,
             public_key=self.key.public_key,
             revocation=1,
-            random=self.random.randbytes,
+            random=self._drawing(COORDINATOR_NUMBER),
             parameters=SMALL,
         )
         if changes:
@@ -351,6 +368,7 @@ class Rehearsal:
         self.staged += done
         for effect in done:
             if isinstance(effect, Send):
+                self.overheard.append(effect.data)
                 self.on_its_way.append(Post(COORDINATOR_NAME, effect.to, effect.data))
         return done
 
