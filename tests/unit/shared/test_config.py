@@ -211,6 +211,43 @@ def test_doubled_keys_are_broken_toml(write: Write) -> None:
     assert complaint(write("trace = true\ntrace = false\n")).name == "config.broken-toml"
 
 
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("[" * 5000, "nested too deep"),
+        ("[" * 2000 + "]" * 2000, "nested too deep"),
+        ("{a=" * 2000 + "1" + "}" * 2000, "nested too deep"),
+        ("1" * 5000, "a number of too many digits"),
+    ],
+    ids=["open", "arrays", "tables", "digits"],
+)
+def test_toml_that_the_parser_cannot_take(write: Write, value: str, reason: str) -> None:
+    error = complaint(write(f"{MODEL}\na = {value}\n"))
+    assert error.name == "config.broken-toml"
+    assert str(error) == f"settings.toml: not TOML: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("ring.patience_s = " + "9" * 400, "expected a number from 0.2 to 600 (seconds)"),
+        ('model.note = "~nobody-of-this-name/x"', "expected the path of a note"),
+    ],
+    ids=["no float", "no home"],
+)
+def test_values_that_python_cannot_take(write: Write, line: str, told: str) -> None:
+    error = complaint(write(f'model.features = ["a"]\n{line}\n'))
+    assert error.name == "config.bad-value"
+    assert str(error).startswith("settings.toml:2: ")
+    assert told in str(error)
+
+
+def test_lines_end_where_toml_says(write: Write) -> None:
+    """Python has more ends of lines: they may stand in comments and texts."""
+    error = complaint(write('# one\u2028line\x85only\n[model]\nfeatures = ["a\u2029b"]\nx = 1\n'))
+    assert str(error).startswith("settings.toml:4: x = 1: no known key")
+
+
 def test_not_text(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_bytes(b"trace = true # caf\xe9\n")
     error = complaint(tmp_path / "a.toml")

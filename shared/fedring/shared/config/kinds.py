@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +41,7 @@ def number(low: float, high: float, unit: str = "") -> Kind:
 
     def read(value: Any, _: Path) -> float:
         _demand(type(value) in (int, float))
-        return _within(float(value), low, high)
+        return float(_within(value, low, high))
 
     return Kind(f"a number from {low:g} to {high:g}{_in(unit)}", read)
 
@@ -100,7 +99,10 @@ def path(what: str) -> Kind:
         _demand(type(value) is str)
         if not value or "\0" in value:
             raise ValueError
-        return folder / Path(value).expanduser()
+        try:
+            return folder / Path(value).expanduser()
+        except RuntimeError as error:  # nobody of that name has a home here
+            raise ValueError from error
 
     return Kind(f"the path of {what}", read)
 
@@ -135,7 +137,7 @@ def _demand(fits: bool) -> None:
 
 
 def _within(value: Number, low: float, high: float) -> Number:
-    if not (math.isfinite(value) and low <= value <= high):
+    if not low <= value <= high:  # NaN fails every comparison
         raise ValueError
     return value
 

@@ -29,11 +29,27 @@ class Statement:
     written: str
 
 
+def parse(source: str) -> dict[str, Any]:
+    """What a TOML text says.
+
+    Raises:
+        ValueError: it is none; the message ends in the place, where `tomllib` knows it.
+    """
+    try:
+        return tomllib.loads(source)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    except ValueError:  # of `int`: Python reads 4,300 digits
+        raise ValueError("a number of too many digits") from None
+
+
 def statements(source: str) -> dict[Key, Statement]:
     """The statement at which each key and each table of a valid TOML file first appears."""
     found: dict[Key, Statement] = {}
     header = ""
-    lines = source.splitlines()
+    lines = source.split("\n")  # `splitlines` knows more ends of lines than TOML
     start = 0
     for end in range(1, len(lines) + 1):
         written = "\n".join(lines[start:end])
@@ -52,8 +68,8 @@ def statements(source: str) -> dict[Key, Statement]:
 
 def _parsed(source: str) -> dict[str, Any] | None:
     try:
-        return tomllib.loads(source)
-    except tomllib.TOMLDecodeError:
+        return parse(source)
+    except ValueError:
         return None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
@@ -14,7 +13,7 @@ import attrs
 from attrs import frozen
 
 from fedring.shared.config.kinds import Kind
-from fedring.shared.config.lines import Key, Statement, statements
+from fedring.shared.config.lines import Key, Statement, parse, statements
 from fedring.shared.errors import ConfigError
 
 Settings = TypeVar("Settings")
@@ -82,8 +81,8 @@ def load(path: Path, settings: type[Settings]) -> Settings:
     """
     source = _read(path)
     try:
-        values = tomllib.loads(source)
-    except tomllib.TOMLDecodeError as error:
+        values = parse(source)
+    except ValueError as error:
         raise _broken(path, source, str(error)) from error
     reading = _Reading(path.absolute().parent, settings)
     result = reading.table(settings, values, ())
@@ -116,14 +115,12 @@ def _read(path: Path) -> str:
 
 def _broken(path: Path, source: str, reason: str) -> ConfigError:
     """`tomllib` puts the place into its text: "... (at line 3, column 7)"."""
-    place = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", reason)
-    line, column = (place.group(1), place.group(2)) if place else (None, None)
-    if line is None:
-        line, column = str(len(source.splitlines()) or 1), "1"
-    what = reason[: place.start()] if place else reason
+    where, what = f"{path}", reason
+    if place := re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", reason):
+        line, column = place.group(1) or len(source.splitlines()) or 1, place.group(2) or 1
+        where, what = f"{path}:{line}:{column}", reason[: place.start()]
     return ConfigError(
-        f"{path}:{line}:{column}: not TOML: {what[:1].lower()}{what[1:]}",
-        name="config.broken-toml",
+        f"{where}: not TOML: {what[:1].lower()}{what[1:]}", name="config.broken-toml"
     )
 
 
