@@ -113,9 +113,15 @@ class Manifest:
         """
         if not 1 <= index < self.n_chunks:
             raise MessageError(f"no model chunk {index}, this model has {self.n_chunks}")
-        size = min(CHUNK_BYTES, self.n_bytes - (index - 1) * CHUNK_BYTES)
-        if len(data) != size or sha256(data).digest() != self.digests[index - 1]:
+        if not self.names(index, len(data), sha256(data).digest()):
             raise MessageError(f"model chunk {index} is not what the manifest says")
+
+    def names(self, index: int, size: int, digest: bytes) -> bool:
+        """Whether data chunk `index` of this model has so many bytes and this SHA-256."""
+        if not 1 <= index < self.n_chunks:
+            return False
+        expected = min(CHUNK_BYTES, self.n_bytes - (index - 1) * CHUNK_BYTES)
+        return (size, digest) == (expected, self.digests[index - 1])
 
     def encode(self) -> bytes:
         """The one encoding of this manifest.

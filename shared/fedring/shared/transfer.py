@@ -26,7 +26,8 @@ class ModelFetch:
     """Collects the chunks of one model, in any order, and takes no other bytes.
 
     Data chunks that come before the manifest wait for it, at most as many as the model may have;
-    so this holds `max_bytes` and a manifest, whatever is sent.
+    so this holds `max_bytes` and a manifest, whatever is sent. Each is hashed when it comes: the
+    manifest, which mostly comes last, must not find the work of the whole model waiting.
 
     Args:
         digest: SHA-256 of the manifest, from a signed announce.
@@ -39,9 +40,11 @@ class ModelFetch:
         self._manifest_bytes = b""
         self._manifest: Manifest | None = None
         self._chunks: dict[int, bytes] = {}
+        self._early: dict[int, _Early] = {}
 
     def __repr__(self) -> str:
-        return f"ModelFetch({self.digest.hex()[:8]}, {len(self._chunks)} of {self.n_chunks})"
+        here = len(self._chunks) + len(self._early)
+        return f"ModelFetch({self.digest.hex()[:8]}, {here} of {self.n_chunks})"
 
     @property
     def n_chunks(self) -> int | None:
@@ -74,7 +77,8 @@ class ModelFetch:
             MessageError: not a chunk of this model; nothing has changed, go on.
             ProtocolError: the announced model itself cannot be taken: too large, or no model.
         """
-        if not data or index in self._chunks or (index == 0 and self._manifest is not None):
+        here = index in self._chunks or index in self._early
+        if not data or here or (index == 0 and self._manifest is not None):
             return
         if index == 0:
             self._receive_manifest(data)
@@ -82,7 +86,7 @@ class ModelFetch:
             self._manifest.check_chunk(index, data)
             self._chunks[index] = data
         elif index * CHUNK_BYTES < self._max_bytes + CHUNK_BYTES and len(data) <= CHUNK_BYTES:
-            self._chunks[index] = data  # judged when the manifest is here
+            self._early[index] = _Early(data, sha256(data).digest())
         else:
             raise MessageError(f"model chunk {index} of {len(data)} bytes cannot be one")
 
@@ -99,15 +103,20 @@ class ModelFetch:
                 f" this device takes {self._max_bytes}"
             )
         self._manifest, self._manifest_bytes = manifest, data
-        self._chunks = {i: chunk for i, chunk in self._chunks.items() if _fits(manifest, i, chunk)}
+        self._chunks = {
+            index: early.data
+            for index, early in self._early.items()
+            if manifest.names(index, len(early.data), early.digest)
+        }
+        self._early.clear()
 
 
-def _fits(manifest: Manifest, index: int, data: bytes) -> bool:
-    try:
-        manifest.check_chunk(index, data)
-    except MessageError:
-        return False
-    return True
+@frozen
+class _Early:
+    """A data chunk that came before the manifest which names its digest."""
+
+    data: bytes
+    digest: bytes
 
 
 @frozen

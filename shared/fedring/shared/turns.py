@@ -3,7 +3,8 @@
 Coordinator and agent each run one such loop. What is waiting when a deadline passes goes first: it
 may hold the very answer that the deadline is about, and it is we who were slow. But what comes may
 never stop coming, anybody who may write to us can see to that. So at most one queue of it goes
-first: whoever floods us delays what others send, and no deadline for long.
+first: whoever floods us delays what others send, and no deadline for long. For the same reason all
+else on the event loop, such as the connection itself, runs between any two turns.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Turns(Generic[T]):
         Args:
             deadline: on the monotonic clock; None for none.
         """
+        await asyncio.sleep(0)  # a queue that is never empty would let nobody else run
         if deadline is None:
             self._first = None
             return await self._waiting.get()

@@ -2,6 +2,7 @@
 
 import random
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -40,6 +41,26 @@ def test_chunks_come_in_any_order(order: list[int]) -> None:
         assert not fetch.complete
         fetch.receive(index, CHUNKS[index])
     assert fetch.complete
+    assert fetch.chunks == CHUNKS
+
+
+def test_the_manifest_that_comes_last_finds_no_work_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hashed: list[int] = []
+
+    def counting(data: bytes) -> Any:
+        hashed.append(len(data))
+        return sha256(data)
+
+    monkeypatch.setattr("fedring.shared.transfer.sha256", counting)
+    monkeypatch.setattr("fedring.shared.manifests.sha256", counting)
+    fetch = ModelFetch(DIGEST)
+    for index in (3, 1, 2):
+        fetch.receive(index, CHUNKS[index])
+        assert hashed.pop() == len(CHUNKS[index])
+    fetch.receive(0, CHUNKS[0])
+    assert hashed == [len(CHUNKS[0])]
     assert fetch.chunks == CHUNKS
 
 

@@ -1,7 +1,10 @@
 """Deadlines are kept while others send without end."""
 
 import asyncio
+import math
 import time
+
+import pytest
 
 from fedring.shared.turns import Turns
 
@@ -44,6 +47,32 @@ def test_a_steady_stream_does_not_put_a_deadline_off() -> None:
         return time.monotonic() - began
 
     assert 0.1 <= asyncio.run(streamed()) < 0.3
+
+
+@pytest.mark.parametrize("deadline", [None, 0.0, math.inf])
+def test_all_others_run_between_two_turns(deadline: float | None) -> None:
+    async def flooded() -> list[int]:
+        turns: Turns[int] = Turns(LEAST_S)
+        beats = 0
+
+        async def beat() -> None:
+            nonlocal beats
+            while True:
+                beats += 1
+                await asyncio.sleep(0)
+
+        beating = asyncio.create_task(beat())
+        for number in range(20):
+            await turns.put(number)
+        before = []
+        for _ in range(20):
+            await turns.next(deadline)
+            before.append(beats)
+        beating.cancel()
+        return before
+
+    before = asyncio.run(flooded())
+    assert before == sorted(set(before))
 
 
 def test_what_waits_already_goes_before_a_deadline() -> None:
