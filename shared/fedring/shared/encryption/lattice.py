@@ -5,11 +5,13 @@ Coefficients are uint64 and wrap around by themselves, so adding two bodies is `
 A product of a uniform polynomial `a` and a small key `s` goes through complex FFTs of N/2 points
 (X**N + 1 divides into X**(N/2) - i and its conjugate). float64 holds 53 bits, a coefficient of
 the product up to 87: `a` is split into signed limbs, lowest first.
-- Split (40, 24). The high limb's product is exact: the worst-case error is far below the 0.5 at
-  which rounding would slip, and is what must not be wrong, since it counts 2**40-fold. The low
-  limb's error is only more noise, of which 2,047 round away.
-- Split (22, 21, 21): all limbs exact with room to spare; used where the self-test finds that this
-  machine's FFT is worse than IEEE 754 makes it.
+- Split (40, 24), for masks. The high limb's product with one key is exact: its error is 0.033 at
+  most, and only 0.5 would make it slip, which would count 2**40-fold. The low limb's error is only
+  more noise: 0 as a rule.
+- Split (22, 21, 21), for opening sums, where keys have added up to 1,037 at most: every limb is
+  exact, its error is 0.4 at most. Also for masks where the self-test finds that this machine's FFT
+  is worse than IEEE 754 makes it.
+The bounds are proven in docs/encryption.md, section 7, and computed by `scripts/estimate`.
 Every process tests the split against an exact integer product before it uses it.
 
 Not protected: secrets against whoever shares the processor. numpy promises no constant time, and
@@ -31,7 +33,11 @@ from fedring.shared.numbers import SumVector
 
 Transform: TypeAlias = NDArray[np.complex128]
 
-SPLITS = ((40, 24), (22, 21, 21))
+Split: TypeAlias = tuple[int, ...]
+"""Widths of limbs in bits, lowest first, 64 in all."""
+
+MASK_SPLITS: tuple[Split, ...] = ((40, 24), (22, 21, 21))
+SUM_SPLITS: tuple[Split, ...] = ((22, 21, 21),)
 SELF_TEST_TOLERANCE = 8
 """Largest error of a coefficient: one key's noise is 21 at most and its check allows 32."""
 
@@ -41,17 +47,19 @@ class Ring:
 
     Args:
         dimension: N, a power of two, 8 or more.
+        splits: to be tried one after the other: `MASK_SPLITS` for products with one key,
+            `SUM_SPLITS` for products with a sum of keys.
 
     Raises:
         ArithmeticError: no split gives right products here; encrypting would destroy sums.
     """
 
-    def __init__(self, dimension: int) -> None:
+    def __init__(self, dimension: int, splits: tuple[Split, ...] = MASK_SPLITS) -> None:
         self.dimension = dimension
         half = dimension // 2
         self._twist: Transform = np.exp(1j * np.pi * np.arange(half) / dimension)
         self._untwist: Transform = self._twist.conj()
-        for self.split in SPLITS:
+        for self.split in splits:
             if self._self_test() <= SELF_TEST_TOLERANCE:
                 return
         raise ArithmeticError("numpy's FFT is too inexact on this machine for lattice products")
@@ -120,9 +128,9 @@ class Ring:
 
 
 @lru_cache(maxsize=4)
-def ring(dimension: int) -> Ring:
-    """The ring for one N, made and tested once a process."""
-    return Ring(dimension)
+def ring(dimension: int, splits: tuple[Split, ...] = MASK_SPLITS) -> Ring:
+    """The ring for one N and purpose, made and tested once a process."""
+    return Ring(dimension, splits)
 
 
 def exact_product(polynomial: Words, key: SumVector) -> Words:

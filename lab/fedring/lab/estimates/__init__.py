@@ -1,0 +1,1 @@
+"""What docs/encryption.md says in figures, computed from the parameters: `scripts/estimate`."""
