@@ -1,114 +1,19 @@
-"""Whoever is killed comes back, and training goes on: coordinator, device, broker.
-
-A step of a round is held open by freezing a device that the step waits for; so the coordinator is
-killed in that very step, not just about then.
-"""
+"""Whoever is killed comes back, and training goes on: coordinator, device, broker."""
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 
 import pytest
+from tests.integration.stage import ALL, STEPS, Stage, between_rounds, in_lap, in_opening, in_ready
 
-from fedring.coordinator.records import Outcome, Version, check_chain
 from fedring.coordinator.store import INTERRUPTED
-from fedring.lab.brokers import LocalBroker, start_broker
+from fedring.lab.brokers import start_broker
 from fedring.lab.fleets import LocalFleet
-from fedring.lab.spy import WAIT_S, Heard, Spy
+from fedring.lab.spy import WAIT_S, Spy
+from fedring.shared.broker import probe
 
-ALL = ("b01", "b02", "b03", "b04")
 MOST_TRIES = 8
 """Opening a sum cannot be held up: on a busy machine it may be over before we strike."""
-
-
-class Stage:
-    """A fleet that takes its breath between rounds until a test lets it go on."""
-
-    def __init__(self, broker: LocalBroker, fleet: LocalFleet, spy: Spy) -> None:
-        self.broker = broker
-        self.fleet = fleet
-        self.spy = spy
-
-    def revive(self) -> None:
-        """Let everybody run."""
-        assert self.fleet.coordinator is not None
-        if not self.fleet.coordinator.running:
-            self.fleet.start_coordinator()
-        for name, child in self.fleet.devices.items():
-            if not child.running:
-                self.fleet.start_device(name)
-        self.fleet.thaw()
-        self.fleet.set_paused(False)
-
-    def pause(self) -> None:
-        """Wait until no round is running and none begins."""
-        since = self.spy.now
-        self.fleet.set_paused(True)
-        if self._told_state() != "paused":
-            self.spy.status("coordinator", since, state="paused")
-
-    def resume(self) -> int:
-        """Let rounds begin; gives the moment before."""
-        since = self.spy.now
-        self.fleet.set_paused(False)
-        return since
-
-    def published(self, since: int) -> Heard:
-        """Wait for a model that all devices contributed to."""
-        return self.spy.event("model published", since, contributors=len(ALL))
-
-    def history(self) -> list[Version]:
-        """All versions, oldest first, from a store that opens whole."""
-        with closing(self.fleet.store()) as store:
-            versions = store.versions()[::-1]
-        check_chain(versions)
-        return versions
-
-    def last_round(self) -> int:
-        """The highest round number taken."""
-        with closing(self.fleet.store()) as store:
-            return store.last_round()
-
-    def kill_coordinator(self) -> tuple[int, int]:
-        """As a power cut would: nothing is said, nothing cleaned up.
-
-        Gives the last round number taken, and a moment after its last word.
-        """
-        since = self.spy.now
-        assert self.fleet.coordinator is not None
-        self.fleet.coordinator.kill()
-        self.spy.status("coordinator", since, state="offline")  # the broker says so, its last will
-        since = self.spy.now
-        self.fleet.thaw()
-        return self.last_round(), since
-
-    def last_event(self, before: int) -> object:
-        """What the coordinator told last before a moment."""
-        events = [heard for heard in self.spy.heard[:before] if heard.topic == "event"]
-        return events[-1].facts["event"]
-
-    def pids(self) -> dict[str, int]:
-        """Process of each device that runs."""
-        return {name: one.pid for name, one in self.fleet.devices.items() if one.running}
-
-    def outcome(self, number: int) -> Outcome | None:
-        """How a round ended, once it has."""
-        with closing(self.fleet.store()) as store:
-            return next(one.outcome for one in store.rounds() if one.round == number)
-
-    def announced_rounds(self) -> list[int]:
-        """Round numbers in the order they were announced, one for each announce."""
-        announces = dict.fromkeys(
-            heard.payload
-            for heard in self.spy.heard
-            if heard.topic == "round" and heard.message and heard.message.kind == "announce"
-        )
-        messages = [Heard("round", raw).message for raw in announces]
-        return [message.round for message in messages if message]
-
-    def _told_state(self) -> object:
-        told = [heard for heard in self.spy.heard if heard.topic == "coordinator/status"]
-        return told[-1].facts.get("state") if told else None
 
 
 @pytest.fixture(scope="module")
@@ -135,74 +40,18 @@ def stage(one_stage: Stage) -> Stage:
     return one_stage
 
 
-# Each of these leads a round into a step and holds it there. They give the moment it began.
-
-
-def between_rounds(stage: Stage) -> int:
-    """No round is running, and none begins."""
-    stage.pause()
-    return stage.spy.now
-
-
-def in_ready(stage: Stage) -> int:
-    """All are ready but b03."""
-    stage.pause()
-    stage.fleet.freeze("b03")
-    since = stage.resume()
-    for name in ("b01", "b02", "b04"):
-        stage.spy.status(name, since, state="ready")
-    return since
-
-
-def in_lap(stage: Stage) -> int:
-    """The ring has formed, its token is going to wait for b04."""
-    since = in_ready(stage)
-    stage.fleet.freeze("b04")
-    stage.fleet.thaw("b03")
-    stage.spy.event("lap", since)
-    return since
-
-
-def in_call(stage: Stage) -> int:
-    """The token is home, and b01, which is in it, does not say that it is still there."""
-    since = in_lap(stage)
-    stage.spy.letter("passed", since, sender="b02", receiver="b01")
-    stage.fleet.freeze("b01")
-    stage.fleet.thaw("b04")
-    stage.spy.event("token round", since, contributors=len(ALL))
-    return since
-
-
-def in_list(stage: Stage) -> int:
-    """All are asked for their release, and b02 does not answer."""
-    since = in_call(stage)
-    stage.spy.letter("here", since, sender="b02", receiver="coordinator")
-    stage.fleet.freeze("b02")
-    stage.fleet.thaw("b01")
-    stage.spy.event("list", since, contributors=len(ALL))
-    return since
-
-
-def in_opening(stage: Stage) -> int:
-    """All releases are here. Opening the sum takes a tenth of a second, and nothing can hold it."""
-    since = in_list(stage)
-    stage.fleet.thaw("b02")
-    stage.spy.event("ring closed", since)
-    return since
-
-
 # The coordinator
 
 
 @pytest.mark.parametrize(
     ("lead_into", "last_event"),
     [
-        pytest.param(between_rounds, "model published", id="between rounds"),
-        pytest.param(in_ready, "model published", id="ready"),
-        pytest.param(in_lap, "lap", id="lap"),
-        pytest.param(in_call, "token round", id="call"),
-        pytest.param(in_list, "list", id="list"),
-        pytest.param(in_opening, "ring closed", id="opening"),
+        pytest.param(STEPS["between rounds"], "model published", id="between rounds"),
+        pytest.param(STEPS["ready"], "model published", id="ready"),
+        pytest.param(STEPS["lap"], "lap", id="lap"),
+        pytest.param(STEPS["call"], "token round", id="call"),
+        pytest.param(STEPS["list"], "list", id="list"),
+        pytest.param(STEPS["opening"], "ring closed", id="opening"),
     ],
 )
 def test_a_coordinator_killed_in_any_step_goes_on_with_the_next_round(
@@ -278,6 +127,26 @@ def test_a_killed_device_sits_out_its_round_and_takes_part_in_the_next(stage: St
     told = stage.spy.event("model published", since, round=running)
     assert told.facts["contributors"] == len(ALL) - 1
     assert stage.published(since).facts["round"] == running + 1
+
+
+@pytest.mark.mosquitto
+def test_a_device_that_sleeps_comes_back_to_its_session_and_finishes_its_hop(stage: Stage) -> None:
+    since = in_ready(stage)
+    running = stage.last_round()
+    log = stage.fleet.devices["b02"].log
+    connects = log.read_text().count("connected to the broker")
+    stage.fleet.freeze("b02")
+    probe(stage.broker.address, "b02")  # the broker lets its connection go, and keeps its session
+    stage.fleet.thaw("b03")
+    stage.spy.letter("chunk", since, sender="b01", receiver="b02")
+    stage.fleet.thaw("b02")
+    told = stage.spy.event("token round", since)
+    assert told.facts["contributors"] == len(ALL)
+    assert stage.spy.event("model published", since, round=running).facts["contributors"] == 4
+    assert log.read_text().count("connected to the broker") == connects + 1
+    laps = [heard.facts for heard in stage.spy.heard[since:] if heard.facts.get("event") == "lap"]
+    assert laps[0]["lap"] == 1
+    assert all(lap["lap"] == 1 for lap in laps)
 
 
 # The broker

@@ -236,9 +236,8 @@ def traced(strace: Path, tmp_path_factory: pytest.TempPathFactory) -> Traced:
         LocalFleet(folder, broker.address, coordinator={"training": {"rounds": ROUNDS}}) as fleet,
         Spy(broker.address, fleet.topics, fleet.check) as spy,
     ):
-        fleet.start_coordinator()
-        for name in fleet.names:
-            fleet.start_device(name, under=under if name == TRACED else ())
+        fleet.under[TRACED] = under
+        fleet.start()
         spy.status("coordinator", 0, state="finished")
         spy.status(TRACED, 0, model_version=ROUNDS)
     deadline = time.monotonic() + WAIT_S

@@ -51,11 +51,11 @@ class LocalBroker:
         child: its process.
     """
 
-    def __init__(self, program: Program, folder: Path, port: int) -> None:
-        self.address = Broker(_HOST, port)
+    def __init__(self, program: Program, folder: Path, address: Broker) -> None:
+        self.address = address
         self._program = program
         self._folder = folder
-        self._command, self.description = _PREPARE[program](folder, port)
+        self._command, self.description = _PREPARE[program](folder, address)
         self.child = self._start()
 
     def __enter__(self) -> LocalBroker:
@@ -97,14 +97,15 @@ class LocalBroker:
 
 
 def start_broker(
-    folder: Path, *, program: Program | None = None, port: int | None = None
+    folder: Path, *, program: Program | None = None, host: str = _HOST, port: int | None = None
 ) -> LocalBroker:
     """Start a broker and wait until it answers.
 
     Args:
         folder: for its configuration, log and stored messages; made when missing.
         program: which one; by default Mosquitto when it is installed, else the embedded one.
-        port: where on loopback; by default any free one.
+        host: address of this machine; by default loopback, where nobody else hears it.
+        port: by default any free one.
 
     Raises:
         BrokerError: the program is missing, the port is taken, or it does not start.
@@ -113,19 +114,19 @@ def start_broker(
     if program is None:
         program = Program.MOSQUITTO if find_mosquitto() else Program.EMBEDDED
     if port is not None:
-        _check_free(port)
-        return LocalBroker(program, folder, port)
+        _check_free(Broker(host, port))
+        return LocalBroker(program, folder, Broker(host, port))
     for _ in range(_ATTEMPTS - 1):  # somebody may take the free port before the broker does
-        port = _free_port()
+        address = _free_address(host)
         try:
-            return LocalBroker(program, folder, port)
+            return LocalBroker(program, folder, address)
         except BrokerError as error:
-            if error.name != "broker.not-started" or _is_free(port):
+            if error.name != "broker.not-started" or _is_free(address):
                 raise
-    return LocalBroker(program, folder, _free_port())
+    return LocalBroker(program, folder, _free_address(host))
 
 
-def _prepare_mosquitto(folder: Path, port: int) -> tuple[list[str], str]:
+def _prepare_mosquitto(folder: Path, address: Broker) -> tuple[list[str], str]:
     program = find_mosquitto()
     if program is None:
         raise BrokerError(
@@ -133,7 +134,7 @@ def _prepare_mosquitto(folder: Path, port: int) -> tuple[list[str], str]:
             name="broker.missing-program",
             hint=f"install it with: {INSTALL_MOSQUITTO}",
         )
-    file = _fill_in("mosquitto.conf", folder, port=port, store=folder.resolve())
+    file = _fill_in("mosquitto.conf", folder, address, store=folder.resolve())
     help_text = subprocess.run(  # noqa: S603  # the program is the one in PATH
         [program, "-h"], capture_output=True, text=True, check=False
     ).stdout
@@ -141,14 +142,14 @@ def _prepare_mosquitto(folder: Path, port: int) -> tuple[list[str], str]:
     return [program, "-c", str(file)], f"Mosquitto {version}"
 
 
-def _prepare_embedded(folder: Path, port: int) -> tuple[list[str], str]:
+def _prepare_embedded(folder: Path, address: Broker) -> tuple[list[str], str]:
     if util.find_spec("iotcore") is None:
         raise BrokerError(
             "neither Mosquitto nor the embedded broker is installed",
             name="broker.missing-program",
             hint=f"install one with: {INSTALL_MOSQUITTO} (or: pip install 'fedring[lab]')",
         )
-    file = _fill_in("iotcore.toml", folder, port=port)
+    file = _fill_in("iotcore.toml", folder, address)
     # At any lower level it logs every packet.
     command = [sys.executable, "-m", "iotcore", "--config", str(file), "--log-level", "CRITICAL"]
     return command, f"iotcore {metadata.version('iotcore')} (embedded)"
@@ -160,34 +161,34 @@ _PREPARE: Final = {
 }
 
 
-def _fill_in(template: str, folder: Path, **values: object) -> Path:
+def _fill_in(template: str, folder: Path, address: Broker, **values: object) -> Path:
     text = (resources.files("fedring.lab") / template).read_text("utf-8")
     file = folder / template
-    file.write_text(Template(text).substitute(values), "utf-8")
+    filled = Template(text).substitute(values, host=address.host, port=address.port)
+    file.write_text(filled, "utf-8")
     return file
 
 
-def _free_port() -> int:
+def _free_address(host: str) -> Broker:
     with socket.socket() as listener:
-        listener.bind((_HOST, 0))
-        port: int = listener.getsockname()[1]
-        return port
+        listener.bind((host, 0))
+        return Broker(host, listener.getsockname()[1])
 
 
-def _is_free(port: int) -> bool:
+def _is_free(address: Broker) -> bool:
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((_HOST, port))
+            listener.bind((address.host, address.port))
         except OSError:
             return False
         return True
 
 
-def _check_free(port: int) -> None:
-    if not _is_free(port):
+def _check_free(address: Broker) -> None:
+    if not _is_free(address):
         raise BrokerError(
-            f"port {port} of this machine is taken",
+            f"port {address.port} of this machine is taken",
             name="broker.port-taken",
             hint="is a broker running already? Use it with --broker, or give another port",
         )

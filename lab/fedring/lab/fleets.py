@@ -78,6 +78,8 @@ class LocalFleet:
         authority: the fleet's folder on its owner's machine.
         coordinator: its process, or None while there is none.
         devices: process of each device that was started, by name.
+        under: a program with its arguments that runs `coordinator` or a device, by name: a tracer,
+            another clock, another network.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class LocalFleet:
         self.topics = Topics(self.authority.name)
         self.coordinator: Child | None = None
         self.devices: dict[str, Child] = {}
+        self.under: dict[str, Sequence[str | Path]] = {}
         self._logs = folder / "logs"
         self._logs.mkdir()
         (folder / "data").mkdir()
@@ -143,18 +146,15 @@ class LocalFleet:
 
     def start_coordinator(self) -> Child:
         """Start the coordinator, or start it again."""
+        under = self.under.get("coordinator", ())
         self.coordinator = start_part(
-            "coordinator", "coordinator", self.coordinator_file, self._logs
+            "coordinator", "coordinator", self.coordinator_file, self._logs, under
         )
         return self.coordinator
 
-    def start_device(self, name: str, *, under: Sequence[str | Path] = ()) -> Child:
-        """Start a device, or start it again.
-
-        Args:
-            name: which one.
-            under: a program with its arguments that runs it, such as a tracer.
-        """
+    def start_device(self, name: str) -> Child:
+        """Start a device, or start it again."""
+        under = self.under.get(name, ())
         self.devices[name] = start_part("device", name, self.device_file(name), self._logs, under)
         return self.devices[name]
 
