@@ -285,9 +285,10 @@ class Round:
             self._closed = True
         effects: Effects = []
         cohorts = {self._cohorts.of(number) for number in self._waiting}
+        silent = self._present.keys() - self._answered
+        awaiting = {self._cohorts.table.get(number) for number in silent}
         for cohort in sorted(cohorts - self._formed):
-            awaited = {n for n in self._present if self._cohorts.table.get(n) == cohort}
-            if self._closed or awaited <= self._answered:
+            if self._closed or cohort not in awaiting:
                 effects += self._form_cohort(cohort, now)
         rings_ended = bool(self._rings) and all(ring.outcome for ring in self._rings)
         if not self._waiting and (self._closed or rings_ended or not self._awaits_anybody()):
