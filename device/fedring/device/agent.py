@@ -1,8 +1,9 @@
 """The agent on a board: the shell around `Member`.
 
 One loop takes what comes next (a message, work that is done, a deadline), gives it to the state
-machine, and carries its effects out in order. It decides nothing about the protocol. Between
-rounds it has the next one prepared.
+machine, and carries its effects out in order. It decides nothing about the protocol. Steps that
+may take a small board long are taken in a thread, while the loop keeps the connection alive and
+waits: there is one step at a time in any case. Between rounds it has the next one prepared.
 
 What others see of it is its status topic: retained JSON, taken over by the last will when the
 board goes away.
@@ -16,10 +17,11 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, TypeAlias
+from typing import Any, ParamSpec, TypeAlias
 
 from fedring.device.consent import Consent
 from fedring.device.data import FileSource
@@ -57,11 +59,16 @@ AGENT_VERSION = version("fedring")
 LEAST_WAIT_S = 0.05
 """Between two ticks: a deadline that cannot be acted on yet must not spin."""
 
+SLOW_BODY_BYTES = 1 << 20
+"""Bodies from this size on are added, cut and signed in a thread: there a small board may need more
+than 50 ms for one message."""
+
 IDLE = frozenset({State.IDLE, State.RELEASED, State.REFUSED})
 """No round asks anything of the processor."""
 
 _log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 Happening: TypeAlias = Event | Worked | Failed | Kept
 
 
@@ -167,9 +174,10 @@ class Agent:
                 happening = await self._turns.next(self._member.deadline)
                 now = time.monotonic()
                 if happening is None:
-                    effects = self._member.tick(now, self._connection.proven_alive)
+                    alive_at = self._connection.proven_alive
+                    effects = await self._step(self._member.tick, now, alive_at)
                 else:
-                    effects = self._consider(happening, now)
+                    effects = await self._consider(happening, now)
                 await self._carry_out(effects)
                 self._use_idle_time()
                 await self._publish_status(anew=isinstance(happening, Connected))
@@ -210,28 +218,35 @@ class Agent:
         else:
             await self._turns.put(Kept(model.version))
 
-    def _consider(self, happening: Happening, now: float) -> Effects:
+    async def _step(self, step: Callable[P, Effects], *args: P.args, **kwargs: P.kwargs) -> Effects:
+        """Let the state machine take a step; in a thread where it may be a slow one."""
+        # Rosters hold up to 64 certificates and signatures.
+        slow = self._member.state is State.READY or self._member.body_bytes >= SLOW_BODY_BYTES
+        return await asyncio.to_thread(step, *args, **kwargs) if slow else step(*args, **kwargs)
+
+    async def _consider(self, happening: Happening, now: float) -> Effects:
         match happening:
             case Message(topic, payload):
-                return self._received(topic, payload, now)
+                return await self._received(topic, payload, now)
             case Worked(announce, contribution, mask, suite):
-                return self._member.worked(announce, contribution, mask, suite, now)
+                worked = self._member.worked
+                return await asyncio.to_thread(worked, announce, contribution, mask, suite, now)
             case Failed(announce, reason):
                 return self._member.failed(announce, reason)
             case Kept(version):
                 _log.info("keeps version %d of the model", version)
             case Connected():
                 _log.info("connected to the broker at %s", self._connection.broker)
-                return self._member.reconnected(now)
+                return await self._step(self._member.reconnected, now)
             case Disconnected(reason):
                 _log.warning("%s", reason)
         return []
 
-    def _received(self, topic: str, payload: bytes, now: float) -> Effects:
+    async def _received(self, topic: str, payload: bytes, now: float) -> Effects:
         try:
             match self._topics.parse(topic):
                 case Inbox(receiver, sender) if receiver == self._identity.name:
-                    return self._member.receive(sender, payload, now)
+                    return await self._step(self._member.receive, sender, payload, now)
                 case Round() if payload:
                     return self._member.announced(payload, now)
                 case Revoked() if payload:

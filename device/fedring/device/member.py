@@ -140,6 +140,12 @@ class Member:
         times = [held.deadline, held.repeat_at, held.relay.deadline if held.relay else None]
         return min((time for time in times if time is not None), default=None)
 
+    @property
+    def body_bytes(self) -> int:
+        """Size of this round's bodies; 0 while the device holds none."""
+        held = self._round
+        return held.secrets.suite.body_bytes if held and held.secrets else 0
+
     # -- what comes in ---------------------------------------------------------------------
 
     def announced(self, raw: bytes, now: float) -> Effects:

@@ -98,7 +98,7 @@ class Library:
         self._file = file
         self._fleet = fleet
         self._fetching: dict[bytes, _Fetching] = {}
-        self._model: Model | None = None
+        self._newest: tuple[bytes, Model | None] = b"", None  # under the digest it was fetched by
         self._alone = asyncio.Lock()
         epoch, kept = store.memory().get("model", (0, -1))
         self._kept: tuple[int, int] = (epoch, kept)  # read once: asked for at every message
@@ -121,11 +121,13 @@ class Library:
     async def fetch(self, epoch: int, reference: ModelReference) -> Model:
         """The announced model, verified by its digest; kept as the newest when it is."""
         async with self._alone:  # one that is cancelled has cleared up before the next begins
-            if self._model is None or self._model.digest != reference.digest:
+            digest, model = self._newest
+            if model is None or digest != reference.digest:
                 chunks = await self._chunks(reference)
-                self._model = await asyncio.to_thread(_checked, chunks)
-            await self._keep(self._model, epoch, reference)
-            return self._model
+                model = await asyncio.to_thread(_checked, chunks)
+                self._newest = reference.digest, model
+            await self._keep(model, epoch, reference)
+            return model
 
     async def _chunks(self, reference: ModelReference) -> tuple[bytes, ...]:
         # The owner's limit was held against the size announced: no more than that is kept.
