@@ -10,11 +10,13 @@ from typing import Any, get_origin
 
 import attrs
 import pytest
+from phe import PaillierPublicKey
 
 from fedring.coordinator.rings import Stage
 from fedring.coordinator.settings import Ring
 from fedring.device.effects import State
 from fedring.device.settings import Limits, Privacy
+from fedring.shared.encryption import SUITES, Suite, max_values, suite
 from fedring.shared.messages import MESSAGES, Message, ModelReference, Plan, RingTerms
 from fedring.shared.topics import LAYOUT
 
@@ -141,6 +143,31 @@ def test_constants() -> None:
         assert getattr(importlib.import_module(f"fedring.{module}"), constant) == number(value), (
             name
         )
+
+
+def test_suites() -> None:
+    assert re.findall(r"^### Suite `(\w+)`$", PAGE, re.MULTILINE) == list(SUITES)
+    assert list(table(PAGE, "suite")) == list(SUITES)
+
+
+def test_sizes_of_suite_paillier() -> None:
+    for key_bits, (*slots, longest) in table(PAGE, r"bits of \*n\*").items():
+        n = PaillierPublicKey((1 << int(number(key_bits))) - 1)
+        for bits, cell in zip((16, 8), slots, strict=True):
+            fits = int(number(cell))
+            for n_values, n_ciphertexts in ((fits, 1), (fits + 1, 2)):
+                assert _paillier(n, n_values, bits).n_ciphertexts == n_ciphertexts
+        assert _paillier(n, max_values("paillier"), 16).release_bytes == number(longest)
+
+
+def _paillier(public_key: PaillierPublicKey, n_values: int, bits: int) -> Suite:
+    return suite(
+        "paillier",
+        public_key=public_key,
+        announce_digest=bytes(32),
+        n_values=n_values,
+        bits=bits,
+    )
 
 
 def test_default_settings() -> None:
