@@ -1,6 +1,6 @@
 """From the sums of a round's rings to the next version of the model.
 
-Pure functions, slow ones: some 0.2 s for the decryption. The service runs them in a thread, the
+Pure functions, slow ones: `open_rings` decrypts. The service runs them in a thread, the
 simulator at once.
 
 Source: docs/protocol.md, section 4, step 6.
