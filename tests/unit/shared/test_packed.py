@@ -22,12 +22,10 @@ from fedring.shared.numbers import IntVector, largest_value
 from fedring.shared.pairwise import SEAL_BYTES
 
 KEY = generate_key(512, random=Stream(b"packed tests, 512 bits".ljust(32)).read)
-TINY = generate_key(128, random=Stream(b"packed tests, 128 bits".ljust(32)).read)
 N = KEY.public_key.n
 SLOTS = 18
 """Of 27 bits in a plaintext of 512 bits."""
 
-widths = st.sampled_from((8, 16))
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -106,34 +104,6 @@ def test_the_largest_sum_leaves_the_highest_bit_of_its_slot_unused(
 
 
 # -- the sum is exact ---------------------------------------------------------------------
-
-
-@given(st.data(), widths, seeds)
-@settings(max_examples=40)
-def test_exact_for_any_values_of_any_number_of_contributors(
-    data: st.DataObject, bits: int, seed: int
-) -> None:
-    n_values = data.draw(st.integers(1, 20))
-    suite_ = packed(n_values, bits, TINY.public_key.n)
-    n_contributors = data.draw(
-        st.one_of(st.integers(1, 12), st.sampled_from((1, suite_.max_contributors)))
-    )
-    largest = largest_value(bits)
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(-largest, largest + 1, (n_contributors, n_values))
-    extremes = np.where(drawn < 0, -largest, largest)
-    alike = np.broadcast_to(drawn[0], drawn.shape)
-    least, most = (np.full_like(drawn, sign * largest) for sign in (-1, 1))
-    values = data.draw(st.sampled_from((drawn, extremes, alike, least, most))).astype(np.int32)
-
-    total = np.zeros(suite_.body_bytes // 8, np.uint64)
-    releases = []
-    for vector in values:
-        mask = suite_.prepare(rng.bytes)
-        suite_.add(total, suite_.decode_body(suite_.encode_body(mask.body(vector))))
-        releases.append(mask.release([0] * suite_.n_ciphertexts))
-    opened = suite_.open(TINY, total, suite_.product(releases), n_contributors)
-    assert opened.tolist() == [sum(column) for column in zip(*values.tolist(), strict=True)]
 
 
 @pytest.mark.parametrize(("key_bits", "bits"), [(3072, 16), (2048, 8)])
