@@ -15,7 +15,6 @@ so no number is ever given twice; a folder that is lost on the way costs one num
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Final
 from fedring.fleet.folders import identity_files, pem, settings, write_folder
 from fedring.fleet.issuing import Issuer, new_key
 from fedring.fleet.passphrases import is_protected, protect, unprotect
-from fedring.fleet.register import Device, Register
+from fedring.fleet.register import HOST_PATTERN, Device, Register
 from fedring.shared.certificates import read_certificate, read_file
 from fedring.shared.errors import CertificateError, StateError
 from fedring.shared.identity import RESERVED_NAMES
@@ -34,8 +33,6 @@ from fedring.shared.topics import is_name
 
 SMALL_FLEET: Final = 16
 """Up to here a threshold of 7 could leave rings without enough members."""
-
-_HOST: Final = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
 
 
 def usual_threshold(n_devices: int) -> int:
@@ -265,7 +262,7 @@ class Fleet:
     def _read_register(self) -> Register:
         path = self.folder / "fleet.json"
         try:
-            return Register.from_json(path.read_text(), path)
+            return Register.from_json(path.read_bytes(), path)
         except OSError as error:
             raise StateError(
                 f"{self.folder.resolve()} is no fleet folder: there is no fleet.json in it",
@@ -299,7 +296,7 @@ def create_fleet(
     """
     _check_name(name, "a fleet")
     for address in broker:
-        if not _HOST.fullmatch(address):
+        if not HOST_PATTERN.fullmatch(address):
             raise StateError(f"{address!r} is no host name or address", name="fleet.broker")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise StateError(

@@ -72,13 +72,13 @@ def unprotect(pem: bytes, passphrase: str | None) -> ec.EllipticCurvePrivateKey:
             n = min(int(header[1]), _MAX_SCRYPT_N)
             password = _password(passphrase, bytes.fromhex(header[2].decode()), n)
         key = serialization.load_pem_private_key(pem, password)
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # ValueError, TypeError, UnsupportedAlgorithm, ... by its version
         raise CertificateError(
             "the passphrase does not open the fleet authority's key",
             name="fleet.passphrase",
             hint="it is the one that was asked for by `fedring fleet init`",
         ) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise CertificateError("the fleet authority's key is no P-256 key", name="fleet.damaged")
     return key
 

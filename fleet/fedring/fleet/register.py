@@ -8,16 +8,23 @@ number always means one certificate, a name the newest one.
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import attrs
 import cattrs
+from attrs.validators import deep_iterable, ge, le, matches_re
 
 from fedring.shared.errors import StateError
-from fedring.shared.identity import RevocationList
+from fedring.shared.identity import NAME_PATTERN, RevocationList
+from fedring.shared.messages import MAX_UINT32
 
 FORMAT: Final = 1
+HOST_PATTERN: Final = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
+
+_UINT32: Final = [ge(1), le(MAX_UINT32)]
+_DAMAGE: Final = (ValueError, TypeError, KeyError, RecursionError, cattrs.BaseValidationError)
 
 
 @attrs.frozen
@@ -32,9 +39,9 @@ class Device:
         revoked: date in ISO 8601, UTC; None while it has its place.
     """
 
-    name: str
-    number: int
-    serial: str
+    name: str = attrs.field(validator=matches_re(NAME_PATTERN))
+    number: int = attrs.field(validator=_UINT32)
+    serial: str = attrs.field(validator=matches_re(r"[0-9a-f]{1,40}"))
     added: str
     revoked: str | None = None
 
@@ -52,16 +59,16 @@ class Register:
         devices: all that were ever added, by number.
     """
 
-    fleet: str
-    broker: tuple[str, ...]
-    next_number: int = 1
-    list_number: int = 1
-    epoch: int = 1
+    fleet: str = attrs.field(validator=matches_re(NAME_PATTERN))
+    broker: tuple[str, ...] = attrs.field(validator=deep_iterable(matches_re(HOST_PATTERN)))
+    next_number: int = attrs.field(default=1, validator=[ge(1), le(MAX_UINT32 + 1)])
+    list_number: int = attrs.field(default=1, validator=_UINT32)
+    epoch: int = attrs.field(default=1, validator=_UINT32)
     devices: tuple[Device, ...] = ()
     format: int = FORMAT
 
     @classmethod
-    def from_json(cls, text: str, path: object) -> Register:
+    def from_json(cls, text: bytes, path: object) -> Register:
         """Read `fleet.json`.
 
         Raises:
@@ -76,7 +83,7 @@ class Register:
                     hint="use the newer one",
                 )
             return cattrs.Converter(forbid_extra_keys=True).structure(fields, cls)
-        except (ValueError, TypeError, KeyError, cattrs.BaseValidationError) as error:
+        except _DAMAGE as error:
             raise StateError(
                 f"{path} is damaged",
                 name="fleet.damaged",

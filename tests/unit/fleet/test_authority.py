@@ -1,5 +1,6 @@
 """The fleet folder: what is made, what is never made twice, and what a crash leaves."""
 
+import base64
 import json
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fedring.coordinator.settings import CoordinatorSettings
@@ -283,11 +286,38 @@ class TestRefusals:
         with pytest.raises(StateError, match="no fleet folder"):
             Fleet(tmp_path)
 
-    @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 1}', '{"format": 1, "x": 2}'])
+    @pytest.mark.parametrize(
+        "text", ["", "{}", "[]", '{"format": 1}', '{"format": 1, "x": 2}', '{"a":' * 50_000]
+    )
     def test_a_damaged_register_is_told(self, fleet: Fleet, text: str) -> None:
         (fleet.folder / "fleet.json").write_text(text)
         with pytest.raises(StateError, match=r"fleet\.json is damaged"):
             Fleet(fleet.folder)
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ("greenhouse", "green\xff"),
+            ("broker.local", "\\ud800"),
+            ("b01", "../b01"),
+            ("1", "-1"),
+            ("1", "1e999"),
+            ("1", "4294967297"),
+            ("1", "9" * 5000),
+            ('"serial": "', '"serial": "no hex'),
+        ],
+    )
+    def test_a_register_that_no_list_could_be_made_of_is_told(
+        self, fleet: Fleet, before: str, after: str
+    ) -> None:
+        fleet.add("b01")
+        path = fleet.folder / "fleet.json"
+        text = path.read_text()
+        assert before in text
+        path.write_bytes(text.replace(before, after).encode("latin-1"))
+        with pytest.raises(StateError) as caught:
+            Fleet(fleet.folder)
+        assert caught.value.name in ("fleet.damaged", "fleet.format")
 
     def test_a_register_of_the_future_is_told(self, fleet: Fleet) -> None:
         path = fleet.folder / "fleet.json"
@@ -328,3 +358,29 @@ class TestPassphrase:
         (locked.folder / "authority" / "ca.key").chmod(0o644)
         with pytest.raises(CertificateError, match="others may read"):
             locked.unlock("correct horse")
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            ec.generate_private_key(ec.SECP384R1()),
+            ec.generate_private_key(ec.SECP256K1()),
+            ed25519.Ed25519PrivateKey.generate(),
+        ],
+        ids=["P-384", "secp256k1", "ed25519"],
+    )
+    def test_a_key_of_another_kind_is_refused(
+        self, other: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+    ) -> None:
+        pem = other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        with pytest.raises(CertificateError, match="no P-256 key"):
+            passphrases.unprotect(pem, None)
+
+    def test_a_key_on_a_curve_that_nobody_knows_is_refused(self) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        p256, unknown = bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("268648ce3d030107")
+        assert p256 in der
+        lines = base64.encodebytes(der.replace(p256, unknown)).decode()
+        pem = f"-----BEGIN PRIVATE KEY-----\n{lines}-----END PRIVATE KEY-----\n".encode()
+        with pytest.raises(CertificateError, match="does not open"):
+            passphrases.unprotect(pem, None)
