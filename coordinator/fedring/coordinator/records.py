@@ -26,6 +26,8 @@ FIRST_VERSION = 0
 NO_LINK = bytes(32)
 
 _LINK_TAG = b"fedring/1 history\0"
+_RESTORE = "restore the newest backup: fedring coordinator restore FILE"
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 @frozen(kw_only=True)
@@ -74,9 +76,18 @@ class Version:
 
     @classmethod
     def from_record(cls, record: str, link: bytes) -> Version:
-        """Read what `record` gave."""
-        facts = json.loads(record)
-        return cls(**facts | {"digest": bytes.fromhex(facts["digest"])}, link=link)
+        """Read what `record` gave.
+
+        Raises:
+            StateError: it gave something else.
+        """
+        try:
+            facts = json.loads(record)
+            version = cls(**facts | {"digest": bytes.fromhex(facts["digest"])}, link=link)
+            version.record()  # JSON reads numbers that it does not write
+        except _DAMAGE as error:
+            raise _damaged("a version of the model history") from error
+        return version
 
     def linked(self, parent_link: bytes) -> Version:
         """This record with its link."""
@@ -100,9 +111,13 @@ def check_chain(versions: Iterable[Version]) -> None:
             raise StateError(
                 f"the model history is broken at version {expected}",
                 name="state.damaged",
-                hint="restore the newest backup: fedring coordinator restore FILE",
+                hint=_RESTORE,
             )
         link, parent = version.link, version.version
+
+
+def _damaged(what: str) -> StateError:
+    return StateError(f"{what} is damaged", name="state.damaged", hint=_RESTORE)
 
 
 def _numbers(numbers: Iterable[int]) -> tuple[int, ...]:
@@ -160,10 +175,19 @@ class Outcome:
 
     @classmethod
     def from_record(cls, record: str) -> Outcome:
-        """Read what `record` gave."""
-        facts = json.loads(record)
-        rings = tuple(VoidRing(**ring) for ring in facts["void_rings"])
-        return cls(**facts | {"void_rings": rings})
+        """Read what `record` gave.
+
+        Raises:
+            StateError: it gave something else.
+        """
+        try:
+            facts = json.loads(record)
+            rings = tuple(VoidRing(**ring) for ring in facts["void_rings"])
+            outcome = cls(**facts | {"void_rings": rings})
+            outcome.record()  # as above
+        except _DAMAGE as error:
+            raise _damaged("the outcome of a round") from error
+        return outcome
 
 
 @frozen(kw_only=True)
