@@ -11,19 +11,28 @@ the other, in pieces of `CHUNK_BYTES`.
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from fedring.shared.errors import MessageError, ModelError
-from fedring.shared.manifests import CHUNK_BYTES, FORMAT, ArrayInfo, Manifest, parse_manifest
+from fedring.shared.manifests import (
+    CHUNK_BYTES,
+    FORMAT,
+    MAX_ARRAYS,
+    MAX_LABELS,
+    MAX_MODEL_BYTES,
+    ArrayInfo,
+    Manifest,
+    parse_manifest,
+)
+from fedring.shared.npz import read_arrays
 
 __all__ = ["Floats", "Manifest", "Model", "load_npz", "parse_manifest", "save_npz"]
 
@@ -31,6 +40,8 @@ Floats = NDArray[np.float32]
 """float32, any shape."""
 
 _WIRE_DTYPE = np.dtype("<f4")
+_WORDS = ("format", "kind", "features", "classes", "trained", "order", "note")
+_MAX_NPZ_BYTES = MAX_MODEL_BYTES + 4096  # with the header of an array
 
 
 @attrs.frozen(slots=False, eq=False, repr=False)
@@ -212,22 +223,35 @@ def load_npz(path: Path) -> tuple[Model, dict[str, Any]]:
         ModelError: no such file, or not one of ours.
     """
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            if str(file["format"]) != FORMAT:
-                raise ValueError(f"its format is not {FORMAT}")
-            model = Model(
-                kind=str(file["kind"]),
-                features=tuple(file["features"].tolist()),
-                classes=tuple(file["classes"].tolist()),
-                arrays={name: file[name] for name in file["order"].tolist()},
-                trained=tuple(file["trained"].tolist()),
-            )
-            return model, json.loads(str(file["note"]))
+        with path.open("rb") as file:
+            return _from_npz(file)
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such model file", name="model.missing-file") from error
-    except (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, LookupError) as error:
         raise ModelError(
             f"{path}: not a model file of fedring ({error})",
             name="model.unreadable",
             hint="a model file is made with: fedring coordinator export VERSION FILE",
         ) from error
+
+
+def _from_npz(file: IO[bytes]) -> tuple[Model, dict[str, Any]]:
+    words = read_arrays(file, _WORDS, _MAX_NPZ_BYTES)
+    if str(words["format"]) != FORMAT:
+        raise ValueError(f"its format is not {FORMAT}")
+    features, classes, trained, order = (
+        tuple(str(name) for name in words[word].ravel()[: MAX_LABELS + 1])
+        for word in ("features", "classes", "trained", "order")
+    )
+    arrays = read_arrays(file, order[: MAX_ARRAYS + 1], _MAX_NPZ_BYTES)
+    model = Model(str(words["kind"]), features, classes, arrays, trained)
+    model.manifest.encode()  # its limits, and those of names that people will see
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError("NaN or infinite values")
+    try:
+        note = json.loads(str(words["note"]))
+    except RecursionError:
+        raise ValueError("its note is nested too deep") from None
+    if not isinstance(note, dict):
+        raise ValueError("its note is no JSON object")
+    return model, note

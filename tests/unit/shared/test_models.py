@@ -252,3 +252,34 @@ def test_npz_of_others_is_refused_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "one.npy").replace(path)
     with pytest.raises(ModelError, match=r"model\.npz: not a model"):
         load_npz(path)
+
+
+BAD_NPZ: dict[str, dict[str, object]] = {
+    "another format": {"format": "fedring-model/9"},
+    "names of numbers": {"features": [1.5, 1.5, 1.5]},
+    "a name that a terminal obeys": {"classes": ["walk", "lie\x1b[2J"]},
+    "a name that is there twice": {"classes": ["walk", "walk"]},
+    "a kind of many words": {"kind": "mlp " * 30},
+    "other values": {"array0.values": np.zeros(11)},
+    "no number": {"array0.values": np.full(11, np.nan, np.float32)},
+    "an array that is not there": {"order": ["array0.values", "array9.values"]},
+    "words for an array": {"order": ["kind"], "trained": ["kind"]},
+    "a note that is none": {"note": "[]"},
+    "a broken note": {"note": "{"},
+    "a note without a bottom": {"note": "[" * 100_000},
+    "objects": {"kind": np.array([None], object)},
+}
+
+
+@pytest.mark.parametrize("case", BAD_NPZ)
+def test_npz_that_says_what_no_model_has_is_refused(case: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    save_npz(path, a_model((11,)), {"version": 1})
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **arrays)
+    assert load_npz(path) == (a_model((11,)), {"version": 1})
+    np.savez(path, **{**arrays, **BAD_NPZ[case]})
+    with pytest.raises(ModelError, match=r"model\.npz: not a model") as caught:
+        load_npz(path)
+    assert caught.value.name == "model.unreadable"

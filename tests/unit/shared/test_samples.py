@@ -170,6 +170,18 @@ BAD_NPZ: dict[str, tuple[dict[str, object], str, str]] = {
     "class": ({"y": ["cold"] * 11 + ["hot"]}, "data.unknown-class", "row 11 of y"),
     "NaN": ({"x": np.full((12, 2), np.nan)}, "data.bad-number", "row 0 of x, column `temp`"),
     "too large": ({"x": np.full((12, 2), 1e39)}, "data.bad-number", "1e+39 is not"),
+    "class of which there is nothing like": (
+        {"y": ["cold", "warm", *"abcdefghij"]},
+        "data.unknown-class",
+        "row 2 of y: the model knows no class 'a'",
+    ),
+    "characters that there are not": (
+        {"y": np.full(12, 0x110000, np.uint32).view("<U1")},
+        "data.unreadable",
+        "array `y` is damaged: text with characters",
+    ),
+    "complex": ({"x": np.zeros((12, 2), complex)}, "data.unreadable", "neither numbers nor text"),
+    "truth": ({"x": np.zeros((12, 2), bool)}, "data.unreadable", "no table of numbers"),
     "few": (
         {"x": np.zeros((3, 2)), "y": ["cold"] * 3},
         "data.too-few-samples",
@@ -198,6 +210,31 @@ def test_npz_files_of_others_are_refused(tmp_path: Path) -> None:
         path.write_bytes(spoil(npz_file(tmp_path).read_bytes()))
         with pytest.raises(DataError, match="not an npz file"):
             read_npz(path, FEATURES, CLASSES)
+
+
+def test_npz_that_asks_for_all_memory_is_refused(tmp_path: Path) -> None:
+    path = npz_file(tmp_path, x=np.zeros((12, 2)))
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"(12, 2), }      ", b"(9999999999,), }"))
+    with pytest.raises(DataError, match="array `x` is damaged"):
+        read_npz(path, FEATURES, CLASSES)
+
+
+def test_npz_with_more_columns_than_anybody_has_is_refused(tmp_path: Path) -> None:
+    path = npz_file(tmp_path, x=np.zeros((12, 65_537), np.int8), features=["x"] * 65_537)
+    with pytest.raises(DataError) as caught:
+        read_npz(path, FEATURES, CLASSES)
+    assert caught.value.name == "data.too-large"
+
+
+def test_many_columns_do_not_slow_the_search_for_one(tmp_path: Path) -> None:
+    """Comparing a name with all others takes minutes; with the first thousand it does not."""
+    names = [f"column{at}" for at in range(30_000)]
+    path = csv_file(tmp_path, ",".join([*names, "tmp"]) + "\n")
+    with pytest.raises(DataError, match="no column `temp`, `hum`, `label`") as caught:
+        read_csv(path, FEATURES, CLASSES)
+    assert caught.value.hint.startswith("columns of the file: `column0`, `column1`")
+    assert caught.value.hint.endswith("and 29993 more")
 
 
 def test_take_chooses_samples() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,6 +19,8 @@ MIN_SAMPLES = 10
 """Fewer are refused: a model would learn them by heart, and a sum would tell about them."""
 MAX_DATA_BYTES = 64 * 2**20
 """Most bytes of features read into memory: 300,000 samples of 56 features."""
+
+_COMPARED = 1_000  # columns in which a misspelt one is looked for: comparing is slow
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -91,21 +94,23 @@ def columns_of(path: Path, wanted: Sequence[str], found: Sequence[str]) -> list[
         DataError: one is missing (all are named, with the nearest that are there), or is there
             more than once.
     """
-    absent = [name for name in wanted if name not in found]
+    times = Counter(found)
+    absent = [name for name in wanted if name not in times]
     if absent:
-        near = {name: get_close_matches(name, found, n=1) for name in absent}
+        near = {name: get_close_matches(name, found[:_COMPARED], n=1) for name in absent[:3]}
         guesses = [f"`{name}`: did you mean `{close[0]}`?" for name, close in near.items() if close]
         if len(found) == 1 and ";" in found[0]:
             guesses = ["columns are separated by commas, not semicolons"]
         raise DataError(
             f"{path}: no column {_listed(absent)}",
             name="data.missing-column",
-            hint="\n".join([*guesses[:3], f"columns of the file: {_listed(found)}"]),
+            hint="\n".join([*guesses, f"columns of the file: {_listed(found)}"]),
         )
-    doubled = [name for name in wanted if found.count(name) > 1]
+    doubled = [name for name in wanted if times[name] > 1]
     if doubled:
         raise DataError(f"{path}: column {_listed(doubled)} twice", name="data.doubled-column")
-    return [found.index(name) for name in wanted]
+    places = {name: place for place, name in enumerate(found)}
+    return [places[name] for name in wanted]
 
 
 def class_of(path: Path, place: str, label: str, classes: Mapping[str, int]) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fedring.shared.errors import DataError
+from fedring.shared.npz import TooLargeError, read_arrays
 from fedring.shared.samples.dataset import (
     MAX_DATA_BYTES,
     Dataset,
@@ -22,6 +22,8 @@ from fedring.shared.samples.dataset import (
 )
 
 ARRAYS = ("x", "y", "features")
+MAX_COLUMNS = 65_536
+"""Columns of `x`: each name costs Python more than it takes in the file."""
 
 
 def write_npz(path: Path, data: Dataset) -> None:
@@ -58,30 +60,26 @@ def read_npz(
     """
     try:
         with path.open("rb") as file:
-            with zipfile.ZipFile(file) as archive:
-                sizes = {info.filename: info.file_size for info in archive.infolist()}
-            for name in ARRAYS:
-                if f"{name}.npy" not in sizes:
-                    raise DataError(
-                        f"{path}: no array `{name}`",
-                        name="data.missing-array",
-                        hint="an npz file has x (n, f), y (n,) and features (f,): see the manual",
-                    )
-                # looked up before it is unpacked, since a small file may hold a huge array
-                if sizes[f"{name}.npy"] > max_bytes:
-                    raise too_large(path, max_bytes)
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as arrays:
-                x, y, names = (arrays[name] for name in ARRAYS)
+            x, y, names = read_arrays(file, ARRAYS, max_bytes).values()
     except FileNotFoundError as error:
         raise missing(path) from error
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except TooLargeError as error:
+        raise too_large(path, max_bytes) from error
+    except LookupError as error:
+        raise DataError(
+            f"{path}: {error}",
+            name="data.missing-array",
+            hint="an npz file has x (n, f), y (n,) and features (f,): see the manual",
+        ) from error
+    except (OSError, ValueError) as error:
         raise unreadable(path, error, "an npz file of numbers and text") from error
-    if x.ndim != 2 or not np.issubdtype(x.dtype, np.number) or np.iscomplexobj(x):
+    if x.ndim != 2 or not np.issubdtype(x.dtype, np.number):
         raise unreadable(path, ValueError("`x` is no table of numbers"), "a file of samples")
     if y.shape != x.shape[:1] or names.shape != x.shape[1:]:
         shapes = f"x {x.shape}, y {y.shape}, features {names.shape}"
         raise unreadable(path, ValueError(f"shapes do not fit: {shapes}"), "a file of samples")
+    if x.shape[1] > MAX_COLUMNS:
+        raise too_large(path, max_bytes)
     check_size(path, len(y))
     columns = columns_of(path, features, [str(name) for name in names])
     with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite: seen below
@@ -92,7 +90,9 @@ def read_npz(
         value = x[row, columns[column]].item()
         raise bad_number(path, f"row {row} of x", features[column], value)
     known = {name: position for position, name in enumerate(classes)}
-    positions = [
-        class_of(path, f"row {row} of y", str(label), known) for row, label in enumerate(y.tolist())
-    ]
-    return Dataset(chosen, np.array(positions, np.int64), tuple(features), tuple(classes))
+    labels, first_rows, which = np.unique(y, return_index=True, return_inverse=True)
+    positions = np.zeros(len(labels), np.int64)
+    for label in np.argsort(first_rows)[: len(classes) + 1]:  # the one too many is refused
+        place = f"row {first_rows[label]} of y"
+        positions[label] = class_of(path, place, str(labels[label]), known)
+    return Dataset(chosen, positions[which], tuple(features), tuple(classes))
