@@ -1,4 +1,4 @@
-"""What a round's announce says, and the coordinator's one-round secret behind it.
+"""What the announce topic says of a round, and the coordinator's one-round secret behind it.
 
 Source: docs/protocol.md, section 4, step 1, and section 7.
 """
@@ -93,12 +93,7 @@ def make_announce(
     announce = sign(
         Announce(
             **tag(identity.fleet, epoch, round_number, COORDINATOR_NUMBER),
-            model=ModelReference(
-                version=version,
-                parent=parent,
-                digest=model.digest,
-                size=sum(len(chunk) for chunk in model.chunks()),
-            ),
+            model=_reference(model, version, parent),
             plan=plan,
             ring=ring,
             suite=suite_name,
@@ -120,3 +115,31 @@ def make_announce(
         parameters=parameters,
     )
     return Announcing(announce, exchange_key, made)
+
+
+def make_rest(
+    identity: Identity, epoch: int, round_number: int, model: Model, *, version: int, parent: int
+) -> Signed[Rest]:
+    """Sign that no round is running, and which model is the newest.
+
+    Args:
+        identity: the coordinator.
+        epoch: of the last round announced.
+        round_number: of that round.
+        model: the newest.
+        version: its number.
+        parent: number of the version that it came from.
+    """
+    return sign(
+        Rest(
+            **tag(identity.fleet, epoch, round_number, COORDINATOR_NUMBER),
+            model=_reference(model, version, parent),
+            certificate=identity.certificate,
+        ),
+        identity,
+    )
+
+
+def _reference(model: Model, version: int, parent: int) -> ModelReference:
+    size = sum(len(chunk) for chunk in model.chunks())
+    return ModelReference(version=version, parent=parent, digest=model.digest, size=size)

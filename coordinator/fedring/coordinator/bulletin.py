@@ -6,6 +6,7 @@ lost it. Readable JSON, except the model's chunks and the signed messages on `ro
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +19,7 @@ from fedring.shared.effects import Fact
 from fedring.shared.messages import one_line
 from fedring.shared.mqtt import Connection
 from fedring.shared.topics import Topics
-from fedring.shared.transfer import ModelShelf, Shelved
+from fedring.shared.transfer import ModelShelf, Retained, Shelved
 
 KEPT_MODELS = 3
 """Models that the broker holds: the newest, and some for devices that are slow to fetch."""
@@ -48,7 +49,7 @@ class Bulletin:
         self._topics = topics
         self._connection = connection
         self._store = store
-        self._shelf = ModelShelf(topics, keep=KEPT_MODELS, held=_held(store))
+        self._shelf: ModelShelf | None = None
         self._status: Mapping[str, Any] = {}
         self._headline: object = None
         self._quiet_until = 0.0
@@ -56,16 +57,22 @@ class Bulletin:
 
     async def show_model(self, version: Version) -> None:
         """Publish a version's chunks and its line in the history; done when the broker has them."""
-        for message in self._shelf.put(self._store.chunks(version)):
+        for message in await asyncio.to_thread(self._put, version):
             await self._connection.publish(message.topic, message.payload, retain=True)
         await self.show_history(version)
         if version.version >= KEPT_HISTORY:
             gone = self._topics.history(version.version - KEPT_HISTORY)
             await self._connection.publish(gone, b"", retain=True)
 
+    def _put(self, version: Version) -> list[Retained]:
+        if self._shelf is None:
+            held = _held(self._store)
+            self._shelf = ModelShelf(self._topics, keep=KEPT_MODELS, held=held)
+        return self._shelf.put(self._store.chunks(version))
+
     async def show_history(self, *versions: Version) -> None:
         """Publish how versions came about."""
-        rounds = self._store.rounds(2 * KEPT_HISTORY)
+        rounds = await asyncio.to_thread(self._store.rounds, 2 * KEPT_HISTORY)
         made_by = {(round_.epoch, round_.round): round_ for round_ in rounds}
         for version in versions:
             line = history_line(version, made_by.get((version.epoch, version.round)))
@@ -73,7 +80,8 @@ class Bulletin:
 
     async def show_whole_history(self) -> None:
         """Publish all that stays of the history: a broker may have lost it."""
-        await self.show_history(*reversed(self._store.versions(KEPT_HISTORY)))
+        versions = await asyncio.to_thread(self._store.versions, KEPT_HISTORY)
+        await self.show_history(*reversed(versions))
 
     async def show_key(self, key: phe.PaillierPublicKey, epoch: int) -> None:
         """Publish the Paillier key for watchers; devices take it from the signed announce."""

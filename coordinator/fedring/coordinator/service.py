@@ -4,6 +4,10 @@ One loop takes what comes next (a message, a round opened, a deadline), gives it
 machine, and carries its effects out in order. Between rounds it re-reads the store and the
 revocation list, so that `pause`, `rollback` and a new list are noticed without a restart.
 
+Whatever may take longer than 50 ms is done in a thread while the loop waits for it, so that the
+connection is kept alive and there is still one step at a time: every look at the store or at a
+whole model, a new key, steps with large bodies. Only the opening of a round runs beside the loop.
+
 Source: docs/protocol.md, section 4; the order of what is durable and what leaves, section 5.
 """
 
@@ -12,49 +16,35 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any, ParamSpec, TypeAlias
 
-from attrs import asdict, frozen
+from attrs import evolve
 
-from fedring.coordinator.announcing import START_RATE, announced_round, make_announce
+from fedring.coordinator.announcing import START_RATE, announced_round, make_rest
+from fedring.coordinator.beginning import begin
 from fedring.coordinator.bulletin import Bulletin
-from fedring.coordinator.conclusion import Conclusion, conclude
 from fedring.coordinator.doors import ClosedDoor
-from fedring.coordinator.planning import plan_of, terms_of
+from fedring.coordinator.ending import Concluded, end
+from fedring.coordinator.position import Position
 from fedring.coordinator.presence import Presence
 from fedring.coordinator.records import Version
-from fedring.coordinator.rosters import Bench, Cohorts
-from fedring.coordinator.rounds import Announced, Dealt, Effects, Ended, Round
+from fedring.coordinator.rounds import Announced, Dealt, Effects, Ended
 from fedring.coordinator.running import NO_RING, Running
 from fedring.coordinator.settings import CoordinatorSettings
 from fedring.coordinator.standing import Standing, prepare
 from fedring.coordinator.store import CoordinatorStore
-from fedring.coordinator.strategies import (
-    STATISTICS_BITS,
-    FedAvg,
-    doubtful_ranges,
-)
+from fedring.coordinator.strategies import FedAvg, doubtful_ranges
 from fedring.shared.effects import Fact, Report, Send
-from fedring.shared.envelopes import sign
 from fedring.shared.errors import CertificateError, PeerError, mistakes_alone
 from fedring.shared.identity import Identity
 from fedring.shared.logs import start_logging
 from fedring.shared.memory import forbid_core_dumps
-from fedring.shared.messages import (
-    COORDINATOR_NAME,
-    COORDINATOR_NUMBER,
-    ModelReference,
-    Rest,
-    tag,
-)
-from fedring.shared.models import Model
+from fedring.shared.messages import COORDINATOR_NAME
 from fedring.shared.mqtt import Connected, Connection, Disconnected, Event, Message, Will
-from fedring.shared.tasks import n_values
 from fedring.shared.topics import COORDINATOR, DeviceStatus, Inbox, Topics
 from fedring.shared.topics import Round as RoundTopic
 from fedring.shared.turns import Turns
@@ -68,23 +58,12 @@ LEAST_WAIT_S = 0.05
 MOST_BACK_OFF_S = 60.0
 LEAST_RATE = 1_000.0
 """Bytes a second; a lap that was held up must not make the next wait for hours."""
+SLOW_BODY_BYTES = 1 << 20
+"""Bodies from this size on are put together in a thread."""
 
 _log = logging.getLogger(__name__)
 
-
-@frozen
-class Concluded:
-    """A round has been opened and stored.
-
-    Attributes:
-        conclusion: what it came to.
-        version: the new version, or None when there is none.
-    """
-
-    conclusion: Conclusion
-    version: Version | None
-
-
+P = ParamSpec("P")
 Happening: TypeAlias = Event | Concluded
 
 
@@ -97,10 +76,10 @@ def run(settings: CoordinatorSettings) -> None:
     start_logging()
     forbid_core_dumps()
     with prepare(settings) as standing, mistakes_alone():
-        asyncio.run(_serve(settings, standing))
+        asyncio.run(_serve(settings, standing, Position.read(standing.store)))
 
 
-async def _serve(settings: CoordinatorSettings, standing: Standing) -> None:
+async def _serve(settings: CoordinatorSettings, standing: Standing, position: Position) -> None:
     topics = Topics(standing.credentials.identity.fleet)
     away = json.dumps({"state": "offline", "fleet": topics.fleet}).encode()
     connection = Connection(
@@ -117,7 +96,7 @@ async def _serve(settings: CoordinatorSettings, standing: Standing) -> None:
         keepalive_s=settings.broker.keepalive_s,
     )
     async with connection:
-        coordinator = Coordinator(settings, standing, topics, connection)
+        coordinator = Coordinator(settings, standing, position, topics, connection)
         serving = asyncio.create_task(coordinator.serve(), name="coordinator")
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
@@ -136,6 +115,7 @@ class Coordinator:
     Args:
         settings: the owner's.
         standing: identity, store, keys and data, loaded and checked.
+        position: where the history stands.
         topics: of the fleet.
         connection: to the broker, entered.
     """
@@ -144,11 +124,13 @@ class Coordinator:
         self,
         settings: CoordinatorSettings,
         standing: Standing,
+        position: Position,
         topics: Topics,
         connection: Connection,
     ) -> None:
         self._settings = settings
         self._standing = standing
+        self._position = position
         self._topics = topics
         self._connection = connection
         self._store: CoordinatorStore = standing.store
@@ -160,7 +142,7 @@ class Coordinator:
         self._running: Running | None = None
         self._door = ClosedDoor(self._identity, standing.credentials.authority)
         self._shown: Version | None = None
-        self._resting: tuple[int, int, int] | None = None
+        self._resting: tuple[tuple[int, int], int] | None = None
         self._not_before = 0.0
         self._voids_in_a_row = 0
         self._rate = START_RATE
@@ -202,13 +184,14 @@ class Coordinator:
 
     async def _tick(self, now: float) -> None:
         if self._running is not None:
-            effects = self._running.round.tick(now, self._connection.proven_alive)
-            await self._carry_out(effects, now)
+            # A deadline may form all rings of a large fleet at once.
+            tick, alive_at = self._running.round.tick, self._connection.proven_alive
+            await self._carry_out(await asyncio.to_thread(tick, now, alive_at), now)
 
     async def _consider(self, happening: Happening, now: float) -> None:
         match happening:
             case Message(topic, payload):
-                await self._carry_out(self._received(topic, payload, now), now)
+                await self._carry_out(await self._received(topic, payload, now), now)
             case Concluded():
                 await self._publish(happening, now)
             case Connected():
@@ -218,21 +201,29 @@ class Coordinator:
             case Disconnected(reason):
                 _log.warning("%s", reason)
 
-    def _received(self, topic: str, payload: bytes, now: float) -> Effects:
+    async def _received(self, topic: str, payload: bytes, now: float) -> Effects:
         try:
             match self._topics.parse(topic):
                 case Inbox(receiver, sender) if receiver == COORDINATOR:
                     if self._running is None:
-                        last = self._store.epoch(), self._store.last_round()
-                        return [*self._door.receive(sender, payload, last)]
-                    return self._running.round.receive(sender, payload, now)
+                        return [*self._door.receive(sender, payload, self._position.last)]
+                    receive = self._running.round.receive
+                    return await self._step(self._running, receive, sender, payload, now)
                 case DeviceStatus(name):
                     return self._seen(name, payload, now)
                 case RoundTopic() if payload:
-                    self._check_own(payload)
+                    await asyncio.to_thread(self._check_own, payload)
         except PeerError as fault:
             _log.warning("ignored a message on %s: %s", topic, fault)
         return []
+
+    @staticmethod
+    async def _step(
+        running: Running, step: Callable[P, Effects], *args: P.args, **kwargs: P.kwargs
+    ) -> Effects:
+        """Let the state machine take a step; in a thread where it may be a slow one."""
+        slow = running.announcing.suite.body_bytes >= SLOW_BODY_BYTES
+        return await asyncio.to_thread(step, *args, **kwargs) if slow else step(*args, **kwargs)
 
     def _seen(self, name: str, payload: bytes, now: float) -> Effects:
         number = self._presence.saw(name, payload)
@@ -250,24 +241,22 @@ class Coordinator:
     async def _between_rounds(self, now: float) -> None:
         before = self._note
         try:
-            if self._standing.refresh(self._settings):
-                await self._bulletin.show_revoked(self._standing.revocation_raw)
+            renewed, self._position = await asyncio.to_thread(self._look)
         except CertificateError as mistake:  # perhaps it is just being copied
             self._state, self._note = "waiting", mistake.text
             if self._note != before:
                 _log.error("%s: %s", self._note, mistake.hint)
             return
-        version = self._store.current_version()
-        if version is None:
-            raise RuntimeError("a coordinator without a model")
+        if renewed:
+            await self._bulletin.show_revoked(self._standing.revocation_raw)
+            await self._bulletin.show_key(self._standing.key.public_key, self._position.epoch)
+        version, done = self._position.version, self._position.rounds_done
         if self._shown is None or version.version != self._shown.version:
             await self._bulletin.show_model(version)
             self._shown = version
-        done = self._store.n_versions("train")
-        first = not self._store.devices.cohorts()
-        wanted = self._settings.ring.min_devices if first else 2
+        wanted = 2 if self._position.has_cohorts else self._settings.ring.min_devices
         online = len(self._present())
-        if self._store.paused():
+        if self._position.paused:
             self._state, self._note = "paused", "`fedring coordinator resume` goes on"
         elif done >= self._settings.training.rounds:
             self._state, self._note = "finished", f"{done} training rounds are done"
@@ -278,22 +267,32 @@ class Coordinator:
             return
         if self._note != before:
             _log.info("%s: %s", self._state, self._note)
-        await self._rest(version)
+        await self._rest()
 
-    async def _rest(self, version: Version) -> None:
+    def _look(self) -> tuple[bool, Position]:
+        """Whether there is a new revocation list, and where the history stands."""
+        return self._standing.refresh(self._settings), Position.read(self._store)
+
+    async def _rest(self) -> None:
         """Say on the announce topic that no round is running, once for each new model."""
-        epoch, number = self._store.epoch(), self._store.last_round()
-        here = (epoch, number, version.version)
-        if number == 0 or self._resting == here:
+        position = self._position
+        here = (position.last, position.version.version)
+        if position.round == 0 or self._resting == here:
             return
         self._resting = here
-        model = self._store.model(version)
-        rest = Rest(
-            **tag(self._identity.fleet, epoch, number, COORDINATOR_NUMBER),
-            model=_reference(version, model),
-            certificate=self._identity.certificate,
-        )
-        await self._bulletin.show_round(sign(rest, self._identity).raw)
+
+        def make() -> bytes:
+            version = position.version
+            model = self._store.model(version)
+            return make_rest(
+                self._identity,
+                *position.last,
+                model,
+                version=version.version,
+                parent=version.parent,
+            ).raw
+
+        await self._bulletin.show_round(await asyncio.to_thread(make))
 
     def _present(self) -> dict[int, str]:
         return {
@@ -304,45 +303,21 @@ class Coordinator:
 
     async def _begin(self, version: Version, now: float) -> None:
         """Take a round number, durably, and announce the round."""
-        epoch, number = await asyncio.to_thread(self._store.next_round)
-        model = self._store.model(version)
-        training, ring = self._settings.training, self._settings.ring
-        plan = plan_of(training, model)
-        largest = Cohorts(self._store.devices.cohorts()).largest(ring.size)
-        announcing = make_announce(
-            identity=self._identity,
-            epoch=epoch,
-            round_number=number,
-            model=model,
-            version=version.version,
-            parent=version.parent,
-            plan=plan,
-            ring=terms_of(ring, n_values(model, plan.task), members=largest, rate=self._rate),
-            suite_name=ring.suite,
-            bits=STATISTICS_BITS if plan.task == "statistics" else training.bits,
-            public_key=self._standing.key.public_key,
-            revocation=self._standing.revocation.number,
-            random=os.urandom,
-        )
-        strikes, until = self._store.devices.bench()
-        round_ = Round(
-            announce=announcing.announce,
-            exchange_key=announcing.exchange_key,
-            identity=self._identity,
-            authority=self._standing.credentials.authority,
-            revoked=self._standing.revocation.revoked,
-            suite=announcing.suite,
-            cohorts=Cohorts(self._store.devices.cohorts()),
-            bench=Bench(strikes, until),
+        self._running = running = await asyncio.to_thread(
+            begin,
+            self._settings,
+            self._standing,
+            version,
             present=self._present(),
+            rate=self._rate,
+            now=now,
+            bytes_before=self._bytes(),
         )
-        self._running = Running(
-            announcing, round_, model, version, began=now, bytes_before=self._bytes()
-        )
+        where = running.announcing.announce.message
+        self._position = evolve(self._position, epoch=where.epoch, round=where.round)
         self._resting = None
         self._state, self._note = "announced", ""
-        self._store.devices.note(self._present())
-        await self._carry_out(round_.start(), now)
+        await self._carry_out(running.round.start(), now)
 
     # -- in a round ------------------------------------------------------------------------
 
@@ -380,33 +355,9 @@ class Coordinator:
         await self._bulletin.tell(event, facts)
 
     async def _conclude(self, running: Running, ended: Ended) -> None:
-        concluded = await asyncio.to_thread(self._open_and_store, running, ended)
-        await self._turns.put(concluded)
-
-    def _open_and_store(self, running: Running, ended: Ended) -> Concluded:
-        """Open the sums and store model, history and outcome in one transaction."""
-        conclusion = conclude(
-            running.announcing,
-            ended,
-            private_key=self._standing.key,
-            model=running.model,
-            strategy=self._strategy,
-            evaluation=self._standing.evaluation,
-        )
-        bench = running.round.bench
-        self._store.devices.save_bench(bench.strikes, bench.until)
-        outcome = running.outcome(conclusion, time.monotonic(), self._bytes())
-        if conclusion.model is None:
-            self._store.commit_void(outcome)
-            return Concluded(conclusion, None)
-        version = self._store.commit_version(
-            conclusion.model,
-            outcome,
-            parent=running.version.version,
-            metrics=conclusion.metrics,
-            plan=asdict(running.announcing.announce.message.plan),
-        )
-        return Concluded(conclusion, version)
+        standing, strategy = self._standing, self._strategy
+        work = asyncio.to_thread(end, running, ended, standing, strategy, bytes_now=self._bytes())
+        await self._turns.put(await work)
 
     def _bytes(self) -> dict[str, int]:
         """Payload bytes of the coordinator so far, both ways, by topic class."""
@@ -420,6 +371,7 @@ class Coordinator:
             return
         facts = running.where
         version = concluded.version
+        self._position = concluded.position
         if version is None:
             self._voids_in_a_row += 1
             wait_s = min(MOST_BACK_OFF_S, self._settings.ring.patience_s * self._voids_in_a_row)
@@ -451,15 +403,15 @@ class Coordinator:
     async def _show_everything(self, now: float) -> None:
         """A broker may have lost all it retained."""
         await self._bulletin.show_revoked(self._standing.revocation_raw)
-        await self._bulletin.show_key(self._standing.key.public_key, self._store.epoch())
-        version = self._store.current_version()
-        if version is not None:
-            await self._bulletin.show_whole_history()
-            await self._bulletin.show_model(version)
-            self._shown = version
+        self._position = await asyncio.to_thread(Position.read, self._store)
+        await self._bulletin.show_key(self._standing.key.public_key, self._position.epoch)
+        await self._bulletin.show_whole_history()
+        await self._bulletin.show_model(self._position.version)
+        self._shown = self._position.version
         self._resting = None
         if self._running is not None:
-            await self._carry_out(self._running.round.reconnected(now), now)
+            reconnected = self._running.round.reconnected
+            await self._carry_out(await asyncio.to_thread(reconnected, now), now)
 
     def _headline(self) -> tuple[object, ...]:
         """What of the status is told without delay."""
@@ -474,22 +426,13 @@ class Coordinator:
         return {
             "state": self._state,
             "fleet": self._identity.fleet,
-            "epoch": self._store.epoch(),
-            "round": self._store.last_round(),
+            "epoch": self._position.epoch,
+            "round": self._position.round,
             "task": running.task if running else "",
             "version": version.version if version else None,
-            "rounds_done": self._store.n_versions("train"),
+            "rounds_done": self._position.rounds_done,
             "rounds_planned": self._settings.training.rounds,
             "devices": self._presence.by_state(),
             "rings": {str(k): v for k, v in running.round.stages.items()} if running else {},
             "note": self._note,
         }
-
-
-def _reference(version: Version, model: Model) -> ModelReference:
-    return ModelReference(
-        version=version.version,
-        parent=version.parent,
-        digest=model.digest,
-        size=sum(len(chunk) for chunk in model.chunks()),
-    )
