@@ -57,9 +57,11 @@ def test_the_layouts_fill_a_coefficient(bits: int) -> None:
     assert layout.max_contributors * largest_value(bits) < 1 << (layout.slot_bits - 1)
 
 
-def test_blocks_do_not_show() -> None:
-    layout = LAYOUTS[8]
-    values = np.arange(3 * packing.BLOCK + 7, dtype=np.int32) % 255 - 127
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("more", [-1, 0, 1, 7])
+def test_blocks_do_not_show(bits: int, more: int) -> None:
+    layout = LAYOUTS[bits]
+    values = np.arange(2 * layout.slots * packing.BLOCK + more, dtype=np.int32) % 255 - 127
     words = np.zeros(packing.coefficients(len(values), layout), np.uint64)
     packing.add_values(words, values, layout)
     carried, _ = packing.split_noise(words, layout)
