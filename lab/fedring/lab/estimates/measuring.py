@@ -74,7 +74,8 @@ def usual_error(ring: Ring, key_sigma: float, n_products: int = 20) -> float:
         key = np.rint(rng.normal(0, key_sigma, ring.dimension)).astype(np.int64)
         limb = rng.integers(-LARGEST_LIMB - 1, LARGEST_LIMB + 1, ring.dimension)
         seen.append(errors(ring, limb, key))
-    return float(np.sqrt(np.mean(np.square(np.concatenate(seen), dtype=np.float64))))
+    variance = float(np.mean(np.square(np.concatenate(seen), dtype=np.float64)))
+    return float(np.sqrt(variance - 1 / 12))  # less the rounding to integers
 
 
 def bound(dimension: int, largest_key: int) -> float:

@@ -7,13 +7,14 @@ from math import ceil, floor, log10, sqrt
 
 from phe import PaillierPublicKey
 
-from fedring.lab.estimates import attacks, distributions, rounding
+from fedring.lab.estimates import attacks, distributions, measuring, rounding
 from fedring.lab.estimates.attacks import Instance
-from fedring.shared.encryption import PRODUCTION, SUITES, max_values, suite
+from fedring.shared.encryption import PRODUCTION, SUITES, lattice, max_values, suite
 from fedring.shared.encryption.lattice import MASK_SPLITS, SUM_SPLITS
 from fedring.shared.encryption.parameters import LAYOUTS
 
 MODULUS_BITS = 64
+KEY_BITS = 3072
 LARGEST_SUM = ceil(PRODUCTION.bound(LAYOUTS[16].max_contributors))
 """Magnitude of a coefficient in a sum of keys, by the check of the coordinator."""
 
@@ -77,9 +78,22 @@ def tables() -> dict[str, str]:
             _rounding(),
         ),
         "Sizes": markdown(
-            ("suite", "key", "values", "bits", "body", "release", "bytes a value"), _sizes()
+            ("suite", "values", "bits", "ciphertexts", "body", "release", "bytes a value"), _sizes()
         ),
     }
+
+
+def measured() -> str:
+    """Rounding errors seen on this machine for the low limb of masks, beside their bounds."""
+    return markdown(
+        (
+            "key coefficients",
+            "error below",
+            "largest seen, worst patterns",
+            "usual, random key and polynomial",
+        ),
+        _measured(),
+    )
 
 
 def _attacks() -> Iterator[Sequence[str]]:
@@ -160,13 +174,28 @@ def _rounding() -> Iterator[Sequence[str]]:
                 title,
                 f"{largest:,}",
                 str(limb_bits),
-                _rounded_up(rounding.product_error(*sizes)),
-                _rounded_up(rounding.product_error(*sizes, constant_error=0)),
+                rounded_up(rounding.product_error(*sizes)),
+                rounded_up(rounding.product_error(*sizes, constant_error=0)),
                 f"{tolerated:.1f} u" if tolerated else "always",
             )
 
 
-def _rounded_up(number: float) -> str:
+def _measured() -> Iterator[Sequence[str]]:
+    ring = lattice.ring(PRODUCTION.dimension)
+    wide = PRODUCTION.sigma * sqrt(LAYOUTS[16].max_contributors)
+    usual = measuring.usual_error(ring, wide)
+    for largest, sigma in ((PRODUCTION.eta, PRODUCTION.sigma), (LARGEST_SUM, wide)):
+        yield (
+            f"up to {largest:,}, sigma {sigma:.2f}",
+            rounded_up(measuring.bound(ring.dimension, largest)),
+            f"{measuring.worst_error(ring, largest):,}",
+            # errors grow with the key's length, and those of one key are too small to be seen
+            f"{usual * sigma / wide:.2f}",
+        )
+
+
+def rounded_up(number: float) -> str:
+    """A bound with two digits, never less than it is."""
     unit = 10.0 ** (floor(log10(number)) - 1)
     shown = ceil(number / unit) * unit
     return f"{shown:,.0f}" if number >= 10 else f"{shown:.2g}"
@@ -174,17 +203,16 @@ def _rounded_up(number: float) -> str:
 
 def _sizes() -> Iterator[Sequence[str]]:
     for name in SUITES:
-        for key_bits in (2048, 3072):
-            for n_values in (1_000, 9_600, 100_000, 1_000_000):
-                for bits in sorted(LAYOUTS, reverse=True):
-                    if n_values <= max_values(name):
-                        yield _size(name, key_bits, n_values, bits)
+        for n_values in (1_000, 9_600, 100_000, 1_000_000):
+            for bits in sorted(LAYOUTS, reverse=True):
+                if n_values <= max_values(name):
+                    yield _size(name, n_values, bits)
 
 
-def _size(name: str, key_bits: int, n_values: int, bits: int) -> Sequence[str]:
+def _size(name: str, n_values: int, bits: int) -> Sequence[str]:
     made = suite(
         name,
-        public_key=PaillierPublicKey((1 << key_bits) - 1),
+        public_key=PaillierPublicKey((1 << KEY_BITS) - 1),
         announce_digest=bytes(32),
         n_values=n_values,
         bits=bits,
@@ -192,9 +220,9 @@ def _size(name: str, key_bits: int, n_values: int, bits: int) -> Sequence[str]:
     per_value = (made.body_bytes + made.release_bytes) / n_values
     return (
         f"`{name}`",
-        f"{key_bits:,}",
         f"{n_values:,}",
         str(bits),
+        str(made.n_ciphertexts),
         f"{made.body_bytes:,}",
         f"{made.release_bytes:,}",
         f"{per_value:.2f}",

@@ -8,7 +8,8 @@ polynomials of one body, and no second body ever.
 release = Paillier(s + pads): 17 ciphertexts at 3072 bits, whatever the model.
 
 The coordinator learns the sum of the keys, and so of the noises, beside the sum of the values:
-that is what Hint-RLWE is about, and what centred binomial keys leave room for.
+that is what Hint-RLWE is about, and what centred binomial keys leave room for
+(docs/encryption.md, section 5).
 
 Not protected: what parameters.py, lattice.py and paillier.py say; and nobody outside has reviewed
 this code yet.

@@ -5,11 +5,11 @@ Coefficients are uint64 and wrap around by themselves, so adding two bodies is `
 A product of a uniform polynomial `a` and a small key `s` goes through complex FFTs of N/2 points
 (X**N + 1 divides into X**(N/2) - i and its conjugate). float64 holds 53 bits, a coefficient of
 the product up to 87: `a` is split into signed limbs, lowest first.
-- Split (40, 24), for masks. The high limb's product with one key is exact: its error is 0.033 at
+- Split (40, 24), for masks. The high limb's product with one key is exact: its error is 0.036 at
   most, and only 0.5 would make it slip, which would count 2**40-fold. The low limb's error is only
-  more noise: 0 as a rule.
+  more noise, and 0 as a rule.
 - Split (22, 21, 21), for opening sums, where keys have added up to 1,037 at most: every limb is
-  exact, its error is 0.4 at most. Also for masks where the self-test finds that this machine's FFT
+  exact, its error is 0.44 at most. Also for masks where the self-test finds that this machine's FFT
   is worse than IEEE 754 makes it.
 The bounds are proven in docs/encryption.md, section 7, and computed by `scripts/estimate`.
 Every process tests the split against an exact integer product before it uses it.

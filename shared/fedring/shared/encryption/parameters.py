@@ -7,7 +7,8 @@ Security level: 128 bits and more against known classical attacks.
   block size 716, 2**209. Knowing the sum of two keys and noises leaves sigma 2.29 and 2**204.
   The table's own row by the same estimate: 2**95.
 - Estimated 2026-11 by the formulas of the NewHope specification (version 1.0, 2018, sections 4.2.1
-  and 4.2.3); not reviewed by outsiders.
+  and 4.2.3), the same as the Lattice Estimator finds; `scripts/estimate` computes it, a test holds
+  it here. docs/encryption.md, sections 4 and 5, has the rest. Not reviewed by outsiders.
 
 Not protected: anything against a quantum computer as a whole (Paillier and X25519 fall to one).
 """
