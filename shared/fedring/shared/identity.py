@@ -45,6 +45,7 @@ from fedring.shared.certificates import (
 from fedring.shared.envelopes import unpack_envelope
 from fedring.shared.errors import CertificateError, IdentityError, MessageError
 from fedring.shared.messages import COORDINATOR_NAME, COORDINATOR_NUMBER, MAX_UINT32
+from fedring.shared.unpacking import unpack
 
 BROKER_NAME: Final = "broker"
 RESERVED_NAMES: Final = frozenset({COORDINATOR_NAME, BROKER_NAME})
@@ -211,8 +212,8 @@ class RevocationList:
             IdentityError: anything else.
         """
         try:
-            fields = msgpack.unpackb(payload, strict_map_key=True)
-        except Exception as error:  # ValueError, StackError, OverflowError, ... by kind of damage
+            fields = unpack(payload, strict_map_key=True)
+        except ValueError as error:
             raise IdentityError("damaged: no msgpack", kind=cls.KIND) from error
         match fields:
             case {"fleet": str(fleet), "number": number, "epoch": epoch, "revoked": list(revoked)}:

@@ -17,6 +17,7 @@ import attrs
 import msgpack
 
 from fedring.shared.errors import MessageError
+from fedring.shared.unpacking import unpack
 
 FORMAT = "fedring-model/1"
 CHUNK_BYTES = 65_536
@@ -156,7 +157,7 @@ def parse_manifest(data: bytes) -> Manifest:
     if len(data) > MAX_MANIFEST_BYTES:
         raise MessageError(f"a model manifest of {len(data)} bytes, at most {MAX_MANIFEST_BYTES}")
     try:
-        match msgpack.unpackb(data, use_list=False):
+        match unpack(data, use_list=False):
             case {
                 "format": str(),
                 "kind": str(kind),
@@ -170,7 +171,7 @@ def parse_manifest(data: bytes) -> Manifest:
                 canonical = manifest.encode()
             case _:
                 raise MessageError("not a model manifest")
-    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise MessageError(f"bad model manifest: {error}") from error
     if canonical != data:
         raise MessageError(f"not a {FORMAT} manifest, or not in its one encoding")

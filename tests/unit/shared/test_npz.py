@@ -5,9 +5,11 @@ import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fedring.shared.npz import TooLargeError, read_arrays
 
@@ -48,7 +50,7 @@ def packed(content: bytes, method: int = zipfile.ZIP_DEFLATED) -> io.BytesIO:
     ],
     ids=lambda array: f"{array.dtype}{array.shape}",
 )
-def test_what_numpy_writes_is_read(array: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_what_numpy_writes_is_read(array: NDArray[Any]) -> None:
     read = read_arrays(npz(x=array, y=[1]), ["x"], LIMIT)
     assert list(read) == ["x"]
     assert read["x"].dtype == array.dtype
