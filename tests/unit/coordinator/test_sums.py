@@ -6,11 +6,13 @@ import pytest
 from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from phe import PaillierPrivateKey
 
 from fedring.coordinator import sums
 from fedring.coordinator.sums import Opened, RingSum, open_rings
 from fedring.shared.contributions import Check, contribution
-from fedring.shared.encryption import Parameters, Suite, generate_key, suite
+from fedring.shared.encryption import Parameters, Suite, generate_key, paillier, suite
+from fedring.shared.encryption.paillier import Ciphertexts
 from fedring.shared.encryption.streams import Stream
 from fedring.shared.numbers import IntVector, largest_value
 
@@ -94,9 +96,25 @@ def test_all_rings_of_a_round_open_to_the_exact_sum(sizes: list[int], seed: int)
     assert opened.bad_rings == {}
 
 
-def test_one_decryption_for_all_rings(decryptions: list[int]) -> None:
-    open_rings(SUITE, KEY, rings_of(2, 3, 1)[0])
-    assert decryptions == [6]
+@pytest.fixture
+def plaintexts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of ciphertexts in each decryption."""
+    counts: list[int] = []
+    original = paillier.decrypt
+
+    def counted(private_key: PaillierPrivateKey, ciphertexts: Ciphertexts) -> list[int]:
+        counts.append(len(ciphertexts))
+        return original(private_key, ciphertexts)
+
+    monkeypatch.setattr(paillier, "decrypt", counted)
+    return counts
+
+
+def test_one_decryption_for_all_rings(decryptions: list[int], plaintexts: list[int]) -> None:
+    rings, vectors = rings_of(*range(1, 17))
+    assert open_rings(SUITE, KEY, rings).total.tolist() == expected(vectors)
+    assert decryptions == [136]
+    assert plaintexts == [SUITE.n_ciphertexts]
 
 
 def test_opening_leaves_the_rings_as_they_are() -> None:
@@ -132,14 +150,16 @@ def without_release(ring: RingSum) -> RingSum:
     return evolve(ring, releases=(ring.releases[0], *ring.releases[:-1]))
 
 
-DAMAGES: dict[str, Callable[[RingSum], RingSum]] = {
-    "key range": without_release,
-    "noise": lambda ring: changed_body(ring, 0, 1 << 11),
-    "padding": lambda ring: changed_body(ring, -1, 1 << 12),
-    "count": lambda ring: changed_value(ring, D + Check.ONE, 1),
-    "zero": lambda ring: changed_value(ring, D + Check.ZERO, -1),
-    "range": lambda ring: changed_value(ring, 0, 1 << 24),
+DAMAGES: dict[str, Callable[[RingSum, int], RingSum]] = {
+    "key range": lambda ring, _place: without_release(ring),
+    "noise": lambda ring, place: changed_body(ring, place, 1 << 11),
+    "padding": lambda ring, place: changed_body(ring, -1 - place, 1 << 12),
+    "count": lambda ring, _place: changed_value(ring, D + Check.ONE, 1),
+    "zero": lambda ring, _place: changed_value(ring, D + Check.ZERO, -1),
+    "range": lambda ring, place: changed_value(ring, place, 1 << 24),
 }
+"""By the check that finds it; the places are told apart where two of a kind could make up for it:
+rings are opened together, and what cancels in their sum is not damage."""
 
 
 @pytest.mark.parametrize("check", DAMAGES)
@@ -148,7 +168,7 @@ def test_a_bad_ring_is_named_and_the_others_go_on(
     check: str, bad: int, decryptions: list[int]
 ) -> None:
     rings, vectors = rings_of(2, 3, 4, seed=bad)
-    rings[bad] = DAMAGES[check](rings[bad])
+    rings[bad] = DAMAGES[check](rings[bad], 0)
     opened = open_rings(SUITE, KEY, rings)
     assert list(opened.bad_rings) == [str(bad)]
     assert opened.bad_rings[str(bad)].startswith(f"sum check '{check}' failed: ")
@@ -175,6 +195,39 @@ def test_a_bad_ring_is_named_in_suite_paillier_as_well() -> None:
     assert opened.bad_rings["1"].startswith("sum check 'plaintext range' failed: ")
     del vectors[1]
     assert opened.total.tolist() == expected(vectors)
+
+
+@given(st.lists(st.integers(2, 4), min_size=2, max_size=D), st.data())
+@settings(max_examples=25)
+def test_any_bad_rings_are_named_each_with_its_check(sizes: list[int], data: st.DataObject) -> None:
+    rings, vectors = rings_of(*sizes)
+    checks = data.draw(
+        st.dictionaries(st.integers(0, len(sizes) - 1), st.sampled_from(sorted(DAMAGES)))
+    )
+    for label, check in checks.items():
+        rings[label] = DAMAGES[check](rings[label], label)
+    opened = open_rings(SUITE, KEY, rings)
+    found = {int(label): reason.split("'")[1] for label, reason in opened.bad_rings.items()}
+    assert found == checks
+    good = [label for label in range(len(sizes)) if label not in checks]
+    assert opened.names == tuple(name for label in good for name in rings[label].names)
+    assert opened.total.tolist() == (
+        expected([vectors[label] for label in good]) if good else [0] * N_VALUES
+    )
+
+
+@pytest.mark.parametrize("bad", [[0], [31], [7, 8, 30], list(range(1, 32))])
+def test_bad_rings_among_many(bad: list[int], decryptions: list[int]) -> None:
+    """All at once, then each for itself: a good ring pays for a bad one with one decryption."""
+    rings, vectors = rings_of(*[2] * 32)
+    for label in bad:
+        rings[label] = without_release(rings[label])
+    opened = open_rings(SUITE, KEY, rings)
+    assert list(opened.bad_rings) == [str(label) for label in bad]
+    assert opened.total.tolist() == expected(
+        [ring for label, ring in enumerate(vectors) if label not in bad]
+    )
+    assert decryptions == [64, *[2] * 32]
 
 
 def test_when_every_ring_is_bad_nothing_is_left(decryptions: list[int]) -> None:
