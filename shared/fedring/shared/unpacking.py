@@ -2,8 +2,8 @@
 
 msgpack makes room for an array when it reads its length. Arrays that begin one in the other, a few
 bytes each, would so take all memory before the first element is missed. Therefore the input is
-walked once without making anything of it. Messages of the ring, small and many, are read with limits
-instead (`envelopes`).
+walked once without making anything of it. Messages of the ring, many and small, are read with
+limits instead (`envelopes`).
 """
 
 from __future__ import annotations
