@@ -20,6 +20,8 @@ MAX_ENTRIES: Final = 100
 """Entries of a list or table that are kept; the largest honest one has a line for each ring."""
 MAX_WHOLE: Final = 2**53
 """Above it JSON readers in other languages disagree about integers."""
+YEARS: Final = range(1970, 9999)
+"""Of times that are kept: all can be told in local time, which 0001 and 9999 cannot."""
 
 
 def clean(text: str) -> str:
@@ -64,12 +66,13 @@ class Hearsay:
         return self.whole(name) or 0
 
     def time(self, name: str) -> datetime | None:
-        """A time in ISO 8601; without a time zone it is UTC."""
+        """A time in ISO 8601, in `YEARS`; without a time zone it is UTC."""
         try:
             time = datetime.fromisoformat(self.text(name))
-            return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+            time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
         except (ValueError, OverflowError):
             return None
+        return time if time.year in YEARS else None
 
     def counts(self, name: str) -> dict[str, int]:
         """A table of integers from 0 up."""

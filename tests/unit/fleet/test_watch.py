@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from time import tzset
 from typing import Any
 
 import pytest
@@ -450,3 +451,29 @@ def test_nobody_watches_as_the_coordinator(tmp_path: Any) -> None:
     assert isinstance(shown.exception, CertificateError)
     assert shown.exception.name == "certificate.role"
     assert "fedring fleet add" in shown.exception.hint
+
+
+@pytest.mark.parametrize("zone", ["America/Los_Angeles", "UTC", "Asia/Tokyo"])
+@pytest.mark.parametrize(
+    "time",
+    [
+        "0001-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+14:00",
+        "1969-12-31T23:59:59Z",
+        "9999-12-31T23:59:59Z",
+        "9999-12-31T00:00:00-14:00",
+    ],
+)
+def test_times_of_no_clock_are_left_out_wherever_one_watches(
+    view: FleetView, monkeypatch: pytest.MonkeyPatch, zone: str, time: str
+) -> None:
+    """At the ends of the calendar a time has no local form."""
+    monkeypatch.setenv("TZ", zone)
+    tzset()
+    try:
+        tell(view, TOPICS.device_status("b01"), state="training", since=time)
+        assert tell(view, TOPICS.event, event="lap", time=time).time is None
+        assert "lap" in page(view)
+    finally:
+        monkeypatch.undo()
+        tzset()
