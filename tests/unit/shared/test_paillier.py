@@ -232,6 +232,10 @@ def test_a_key_file_that_is_not_there(tmp_path: Path) -> None:
         '{"format": "fedring paillier key 1", "p": "7", "q": "d"}',
         '{"format": "fedring paillier key 1", "p": "-7", "q": "b"}',
         json.dumps({"format": "fedring paillier key 1", "p": f"{KEY.p:x}", "q": f"{KEY.q + 2:x}"}),
+        json.dumps({"format": "fedring paillier key 1", "p": f"{KEY.p:X}", "q": f"{KEY.q:x}"}),
+        json.dumps({"format": "fedring paillier key 1", "p": f"{KEY.p:#x}", "q": f"{KEY.q:x}"}),
+        json.dumps({"format": "fedring paillier key 1", "p": f" {KEY.p:x}", "q": f"{KEY.q:x}"}),
+        json.dumps({"format": "fedring paillier key 1", "p": "f" * 1000, "q": "d" * 1000}),
         b"\xff\xfe",
     ],
 )

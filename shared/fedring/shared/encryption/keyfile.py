@@ -17,7 +17,8 @@ from fedring.shared.encryption.paillier import is_admissible
 from fedring.shared.errors import KeyFileError
 
 FORMAT = "fedring paillier key 1"
-MAX_FILE_BYTES = 8192
+MAX_FILE_BYTES = 2048
+"""A key of 4096 bits takes 1,100; more would only be work for the test of primes."""
 RESTORE = "restore it from the backup, or remove it to have a new one made in a new epoch"
 
 
@@ -89,6 +90,8 @@ def _primes(content: bytes) -> tuple[int, int] | None:
         if set(fields) != {"format", "p", "q"} or fields["format"] != FORMAT:
             return None
         p, q = int(fields["p"], 16), int(fields["q"], 16)
+        if (f"{p:x}", f"{q:x}") != (fields["p"], fields["q"]):
+            return None
     except (ValueError, TypeError, RecursionError):
         return None
     return (p, q) if is_admissible(p, q) else None
