@@ -20,7 +20,7 @@ import gmpy2
 import numpy as np
 from attrs import field, frozen
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fedring.lab.dump.algebra import Algebra, Vector, algebra
@@ -29,7 +29,7 @@ from fedring.lab.dump.knowledge import Knowledge
 from fedring.shared.encryption import paillier
 from fedring.shared.errors import FedringError
 from fedring.shared.numbers import SumVector
-from fedring.shared.pairwise import RoundKey, check_public_key, pads, unseal
+from fedring.shared.pairwise import RoundKey, pads, unseal
 
 MAX_SIGNED = 7
 """Releases that are combined with every choice of -1, 0 and 1: 2,187 combinations."""
@@ -208,7 +208,7 @@ class _Attempt:
         ]
         opened.sort(key=lambda one: (one.by.announce, one.asked.digest, one.by.number))
         seen = set()
-        for parts in _combinations(opened):
+        for parts in map(_as_positive, _combinations(opened)):
             if parts in seen:
                 continue
             seen.add(parts)
@@ -318,9 +318,12 @@ class _Worthless(RoundKey):
 
 @lru_cache(maxsize=256)
 def _without_secret(public: bytes) -> RoundKey | None:
+    """A key for the owner of a public key of low order, or None where it is of any other."""
     try:
-        check_public_key(public)
-    except FedringError:
+        X25519PrivateKey.from_private_bytes(bytes(32)).exchange(
+            X25519PublicKey.from_public_bytes(public)
+        )
+    except ValueError:
         return _Worthless()
     return None
 
@@ -343,6 +346,12 @@ def _combinations(releases: Sequence[_Opened]) -> Iterator[_Parts]:
         both = [*first, *second]
         yield from _signed(both) if len(both) <= MAX_SIGNED else _subsets(both[:MAX_SUBSETS])
         yield tuple((one, 1) for one in first) + tuple((one, -1) for one in second)
+
+
+def _as_positive(parts: _Parts) -> _Parts:
+    """The same, or its negative: whichever holds more than it takes away."""
+    factors = sum(factor for _, factor in parts)
+    return parts if factors >= 0 else tuple((one, -factor) for one, factor in parts)
 
 
 def _signed(releases: Sequence[_Opened]) -> Iterator[_Parts]:

@@ -25,6 +25,7 @@ class Participant:
         ready: digest of its `ready`.
         announce: digest of the announce that this answers.
         number: its device number.
+        round: (epoch, round).
         threshold: its own.
         round_key: the public X25519 key.
     """
@@ -32,6 +33,7 @@ class Participant:
     ready: bytes = field(repr=False)
     announce: bytes = field(repr=False)
     number: int
+    round: tuple[int, int]
     threshold: int
     round_key: bytes = field(repr=False)
 
@@ -140,7 +142,14 @@ def _opened(raw: bytes) -> Unverified | None:
 
 
 def _participant(digest: bytes, ready: Ready) -> Participant:
-    return Participant(digest, ready.announce, ready.sender, ready.threshold, ready.round_key)
+    return Participant(
+        ready=digest,
+        announce=ready.announce,
+        number=ready.sender,
+        round=(ready.epoch, ready.round),
+        threshold=ready.threshold,
+        round_key=ready.round_key,
+    )
 
 
 def _members(roster: Roster) -> Members:

@@ -21,20 +21,20 @@ _Vector = dict[Participant, Fraction]
 def promised(evidence: Evidence, knowledge: Knowledge) -> list[frozenset[Participant]]:
     """The honest contributors of each list that may be opened.
 
-    A device answers one list for one `ready`; of lists that share an honest name only the first
-    counts.
+    A device answers one list a round; of lists that share an honest name only the first counts.
     """
     allowed: list[frozenset[Participant]] = []
-    spent: set[Participant] = set()
+    spent: set[tuple[int, tuple[int, int]]] = set()
     for asked in evidence.lists.values():
         honest = frozenset(one for one in asked.participants if not knowledge.owns(one))
         released = {given.by for given in evidence.releases if given.asked == asked}
-        if not honest or not honest <= released or honest & spent:
+        answers = {(one.number, one.round) for one in honest}
+        if not honest or not honest <= released or answers & spent:
             continue
         enough = max(one.threshold for one in honest) < len(asked.participants)
         if enough and len({one.announce for one in honest}) == 1:
             allowed.append(honest)
-            spent |= honest
+            spent |= answers
     return allowed
 
 
