@@ -15,13 +15,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import tempfile
 import zipfile
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 
 from fedring.coordinator.records import check_chain, now_text
 from fedring.coordinator.store import CoordinatorStore
@@ -37,6 +38,7 @@ from fedring.shared.state import (
 
 FORMAT = "fedring-coordinator-backup/1"
 MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 64 * 1024
 
 
 @frozen
@@ -108,7 +110,7 @@ def restore(folder: Path, file: Path, *, force: bool = False) -> Backup:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".restore-") as temporary:
             backup, copy, key = _unpack(file, Path(temporary))
             with CoordinatorStore(open_database(copy, create=False), None) as restored:
-                _check_whole(restored, file)
+                _check_whole(restored, backup, file)
                 _replace(folder, restored, force=force)
             if key is not None:
                 write_file(key_file(folder, backup.epoch), key)
@@ -159,10 +161,10 @@ def _pack(archive: Path, backup: Backup, parts: list[Path]) -> None:
 def _unpack(file: Path, folder: Path) -> tuple[Backup, Path, bytes | None]:
     try:
         with zipfile.ZipFile(file) as packed:
-            manifest: dict[str, Any] = json.loads(packed.read(MANIFEST))
-            if manifest["format"] != FORMAT:
-                raise ValueError(f"its format is not {FORMAT}")
+            manifest = _manifest(packed)
             backup = Backup(*(manifest[name] for name in ("epoch", "round", "version", "created")))
+            if not (isinstance(backup.created, str) and backup.created.isprintable()):
+                raise ValueError("`created` does not print")
             key_name = key_file(folder, backup.epoch).name
             for name, digest in manifest["sha256"].items():
                 if name not in {STORE_FILE, key_name}:
@@ -173,17 +175,35 @@ def _unpack(file: Path, folder: Path) -> tuple[Backup, Path, bytes | None]:
                     raise ValueError(f"`{name}` was changed")
             if not (folder / STORE_FILE).exists():
                 raise ValueError("it holds no database")
-    except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except OSError:  # of the disk
+        raise
+    except Exception as error:  # of zlib, zipfile, json, by kind of damage
         raise _not_whole(file, str(error)) from error
     key = folder / key_name
     return backup, folder / STORE_FILE, key.read_bytes() if key.exists() else None
 
 
-def _check_whole(store: CoordinatorStore, file: Path) -> None:
+def _manifest(packed: zipfile.ZipFile) -> dict[str, Any]:
+    if (size := packed.getinfo(MANIFEST).file_size) > MAX_MANIFEST_BYTES:
+        raise ValueError(f"its manifest has {size} bytes")
+    manifest: dict[str, Any] = json.loads(packed.read(MANIFEST))
+    if manifest["format"] != FORMAT:
+        raise ValueError(f"its format is not {FORMAT}")
+    return manifest
+
+
+def _check_whole(store: CoordinatorStore, backup: Backup, file: Path) -> None:
     verdicts = store.database.rows("PRAGMA integrity_check(1)")
     if verdicts != [("ok",)]:
         raise _not_whole(file, str(verdicts[0][0]))
-    check_chain(reversed(store.versions()))
+    try:
+        store.rounds()
+        check_chain(reversed(store.versions()))
+        holds = evolve(_described(store), created=backup.created)
+    except sqlite3.OperationalError as error:  # tables or columns are missing
+        raise _not_whole(file, str(error)) from error
+    if holds != backup:
+        raise _not_whole(file, "its manifest says something else than its database")
 
 
 def _sha256(path: Path) -> str:

@@ -1,8 +1,11 @@
 """A backup is whole and private; a restored state waits for a higher epoch."""
 
 import json
+import sqlite3
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeAlias
 
@@ -133,6 +136,13 @@ def test_an_empty_state_is_replaced_without_force(backup: Path, tmp_path: Path) 
         ({}, {"format": "other"}, "its format is not"),
         ({}, {"epoch": "1/../../x"}, "not a whole backup"),
         ({}, {"sha256": 3}, "not a whole backup"),
+        ({}, {"epoch": 2}, "it holds `paillier-1.key`"),
+        ({"paillier-1.key": None}, {"epoch": 2, "sha256": {}}, "it holds no database"),
+        ({}, {"round": "2"}, "says something else than its database"),
+        ({}, {"version": 1}, "says something else than its database"),
+        ({}, {"created": "\x1b[2J"}, "`created` does not print"),
+        ({}, {"created": 7}, "`created` does not print"),
+        ({}, {"more": "x" * 100_000}, "its manifest has"),
     ],
 )
 def test_a_backup_that_is_not_whole_changes_nothing(
@@ -149,6 +159,59 @@ def test_a_backup_that_is_not_whole_changes_nothing(
     assert told in caught.value.text
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["lock"]
     assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("manifest", [b"[" * 50_000, b"\xff", b"7", b'{"format": NaN}'])
+def test_a_manifest_that_is_none_is_told(backup: Path, tmp_path: Path, manifest: bytes) -> None:
+    with zipfile.ZipFile(backup, "w") as packed:
+        packed.writestr(MANIFEST, manifest)
+    with pytest.raises(StateError, match="not a whole backup"):
+        restore(tmp_path / "new", backup)
+
+
+def encrypted(data: bytearray) -> None:
+    for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        at = data.index(signature)
+        data[at + flags] |= 1
+
+
+def compressed_by_nobody(data: bytearray) -> None:
+    for signature, method in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
+        at = data.index(signature)
+        data[at + method] = 77
+
+
+def garbled(data: bytearray) -> None:
+    start = data.index(b"PK\3\4") + 30 + len(MANIFEST)
+    data[start : start + 40] = b"\xff" * 40
+
+
+@pytest.mark.parametrize("damage", [encrypted, compressed_by_nobody, garbled])
+def test_a_damaged_zip_file_is_told(
+    backup: Path, tmp_path: Path, damage: Callable[[bytearray], None]
+) -> None:
+    data = bytearray(backup.read_bytes())
+    damage(data)
+    backup.write_bytes(data)
+    with pytest.raises(StateError, match="not a whole backup"):
+        restore(tmp_path / "new", backup)
+
+
+def test_a_database_without_its_tables_is_told(backup: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(backup) as packed:
+        (tmp_path / "other.db").write_bytes(packed.read(STORE_FILE))
+    with closing(sqlite3.connect(tmp_path / "other.db")) as database:
+        database.execute("DROP TABLE round")
+        database.commit()
+    data = (tmp_path / "other.db").read_bytes()
+    rewrite(
+        backup,
+        change={STORE_FILE: data, "paillier-1.key": None},
+        manifest={"sha256": {STORE_FILE: sha256(data).hexdigest()}},
+    )
+    with pytest.raises(StateError, match="not a whole backup of a coordinator: no such table"):
+        restore(tmp_path / "new", backup)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["lock"]
 
 
 def test_a_file_that_is_no_backup_is_told(tmp_path: Path) -> None:
