@@ -1,0 +1,259 @@
+"""Nothing slow runs on an event loop: coordinator and agents, rounds, a new epoch.
+
+All shells share one loop here, so its thread is the one in which nothing slow may run. Which
+functions are slow is listed; wall time is told of, not judged: other work on this machine would
+decide it.
+"""
+
+import asyncio
+import functools
+import json
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+
+from fedring.coordinator import announcing, service, standing
+from fedring.coordinator.position import Position
+from fedring.coordinator.rounds import Round
+from fedring.coordinator.service import Coordinator
+from fedring.coordinator.settings import CoordinatorSettings
+from fedring.device import agent, member, work
+from fedring.device.agent import Agent
+from fedring.device.data import FileSource
+from fedring.device.member import Member
+from fedring.device.settings import DeviceSettings
+from fedring.device.store import DeviceStore
+from fedring.device.trainers import NumpyTrainer
+from fedring.lab.fleets import LocalFleet
+from fedring.lab.loop_broker import LoopBroker, LoopConnection
+from fedring.shared.broker import Broker
+from fedring.shared.credentials import Credentials
+from fedring.shared.encryption import lattice, paillier
+from fedring.shared.encryption.hybrid import Hybrid
+from fedring.shared.envelopes import open_envelope
+from fedring.shared.identity import Role
+from fedring.shared.messages import Rest
+from fedring.shared.models import Model
+from fedring.shared.mqtt import Message
+from fedring.shared.state import Database
+from fedring.shared.topics import DeviceStatus, Topics
+
+N_DEVICES = 3
+LATE_S = 0.05
+
+SLOW: list[tuple[Any, str]] = [
+    (Database, "transaction"),
+    (Database, "snapshot"),
+    (Database, "rows"),
+    (standing, "generate_key"),
+    (paillier.FixedBase, "__init__"),
+    (paillier.FixedBase, "obfuscator"),
+    (paillier, "decrypt"),
+    (paillier, "product"),
+    (lattice.Ring, "__init__"),
+    (announcing, "suite"),
+    (work, "suite"),
+    (Hybrid, "prepare"),
+    (Hybrid, "add_values"),
+    (Hybrid, "open"),
+    (Model, "from_chunks"),
+    (Model, "_pieces"),
+    (member, "read_roster"),
+    (work, "keep_model"),
+    (FileSource, "read"),
+    (NumpyTrainer, "train"),
+]
+"""What may take a board or a coordinator more than 50 ms: by its arithmetic, or by a disk."""
+
+SLOW_IF_LARGE: list[tuple[Any, str]] = [
+    (Hybrid, "add"),
+    (Hybrid, "encode_body"),
+    (Hybrid, "decode_body"),
+]
+
+STEPS: list[tuple[type, str]] = [
+    *((Member, name) for name in ("announced", "revocation", "worked", "receive", "tick")),
+    *((Round, name) for name in ("start", "receive", "present", "tick")),
+]
+"""Steps of the state machines: of one object, one at a time."""
+
+
+@define
+class Watch:
+    """Which thread ran what; how long the loop kept others waiting."""
+
+    on: bool = False
+    threads: defaultdict[str, set[int]] = field(factory=lambda: defaultdict(set))
+    overlaps: list[str] = field(factory=list)
+    beats: int = 0
+    late: int = 0
+    _busy: dict[int, str] = field(factory=dict)
+
+    def slow(self, patch: pytest.MonkeyPatch, place: Any, name: str) -> None:
+        """Write down who calls this."""
+        label = f"{getattr(place, '__name__', place)}.{name}"
+
+        def note() -> None:
+            if self.on:
+                self.threads[label].add(threading.get_ident())
+
+        _wrap(patch, place, name, lambda _: note())
+
+    def step(self, patch: pytest.MonkeyPatch, place: type, name: str) -> None:
+        """Write down when this begins while another step of the same object is under way."""
+        call = getattr(place, name)
+
+        @functools.wraps(call)
+        def watched(machine: Any, *args: Any, **kwargs: Any) -> Any:
+            if other := self._busy.get(id(machine)):
+                self.overlaps.append(f"{name} during {other}")
+            self._busy[id(machine)] = name
+            try:
+                return call(machine, *args, **kwargs)
+            finally:
+                del self._busy[id(machine)]
+
+        patch.setattr(place, name, watched)
+
+    async def beat(self) -> None:
+        """Measure how late the loop comes to what is due."""
+        while True:
+            due = time.monotonic() + LATE_S / 5
+            await asyncio.sleep(LATE_S / 5)
+            self.beats += 1
+            self.late += time.monotonic() > due + LATE_S
+
+
+def _wrap(
+    patch: pytest.MonkeyPatch, place: Any, name: str, before: Callable[[tuple[Any, ...]], None]
+) -> None:
+    call = place.__dict__.get(name) or getattr(place, name)
+    plain = call.__func__ if isinstance(call, classmethod) else call
+
+    @functools.wraps(plain)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        before(args)
+        return plain(*args, **kwargs)
+
+    patch.setattr(place, name, classmethod(wrapped) if isinstance(call, classmethod) else wrapped)
+
+
+@contextmanager
+def watching(*, large_bodies: bool) -> Iterator[Watch]:
+    """Watches all that is listed above."""
+    watch = Watch()
+    with pytest.MonkeyPatch.context() as patch:
+        if large_bodies:
+            patch.setattr(service, "SLOW_BODY_BYTES", 1)
+            patch.setattr(agent, "SLOW_BODY_BYTES", 1)
+        for place, name in [*SLOW, *SLOW_IF_LARGE] if large_bodies else SLOW:
+            watch.slow(patch, place, name)
+        for machine, name in STEPS:
+            watch.step(patch, machine, name)
+        lattice.ring.cache_clear()
+        yield watch
+
+
+@contextmanager
+def shells(fleet: LocalFleet, broker: LoopBroker) -> Iterator[list[Coordinator | Agent]]:
+    """Coordinator and agents on one broker; made on the loop's thread, as at their start."""
+    topics = fleet.topics
+    made: list[Coordinator | Agent] = []
+    with ExitStack() as open_files:
+        settings = CoordinatorSettings.load(fleet.coordinator_file)
+        stands_on = open_files.enter_context(standing.prepare(settings))
+        position = Position.read(stands_on.store)
+        connection = broker.connect(
+            "coordinator",
+            [topics.round, topics.inbox_of("coordinator"), *topics.everywhere(DeviceStatus)],
+        )
+        made.append(Coordinator(settings, stands_on, position, topics, connection))
+        for number, name in enumerate(fleet.names, start=1):
+            limits = DeviceSettings.load(fleet.device_file(name))
+            store = open_files.enter_context(
+                DeviceStore.open(limits.state.folder, fleet=topics.fleet, number=number)
+            )
+            made.append(
+                Agent(
+                    settings=limits,
+                    credentials=Credentials.load(limits.fleet, Role.DEVICE),
+                    store=store,
+                    topics=topics,
+                    connection=broker.connect(
+                        name, [topics.revoked, topics.round, topics.inbox_of(name)]
+                    ),
+                )
+            )
+        yield made
+
+
+async def rounds_and_a_new_epoch(fleet: LocalFleet, watch: Watch) -> None:
+    """A round, some more until the coordinator sees a new epoch, one in that, and rest."""
+    broker, topics = LoopBroker(), fleet.topics
+    spy = broker.connect("spy", [topics.event, topics.round])
+    with shells(fleet, broker) as parties:
+        watch.on = True
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(party.serve()) for party in parties]
+            running.append(tasks.create_task(watch.beat()))
+            await _heard(spy, lambda message: _published_in(1, message))
+            await asyncio.to_thread(fleet.authority.next_epoch)
+            await _heard(spy, lambda message: _published_in(2, message))
+            await asyncio.to_thread(fleet.set_paused, True)
+            await _heard(spy, lambda message: _is_rest(topics, message))
+            for task in running:
+                task.cancel()
+        watch.on = False
+
+
+async def _heard(spy: LoopConnection, wanted: Callable[[Message], bool]) -> None:
+    async for event in spy.events():
+        if isinstance(event, Message) and wanted(event):
+            return
+
+
+def _published_in(epoch: int, message: Message) -> bool:
+    facts = json.loads(message.payload) if message.topic.endswith("/event") else {}
+    return (facts.get("event"), facts.get("epoch")) == ("model published", epoch)
+
+
+def _is_rest(topics: Topics, message: Message) -> bool:
+    return message.topic == topics.round and isinstance(
+        open_envelope(message.payload).message, Rest
+    )
+
+
+@pytest.mark.parametrize("large_bodies", [False, True], ids=["small", "large"])
+def test_nothing_slow_runs_on_an_event_loop(
+    tmp_path: Path, record_property: Callable[[str, object], None], large_bodies: bool
+) -> None:
+    fleet = LocalFleet(
+        tmp_path,
+        Broker("localhost", 1),
+        N_DEVICES,
+        coordinator={
+            "model": {"kind": "mlp", "hidden": [4]},
+            "ring": {"size": N_DEVICES, "min_devices": N_DEVICES, "key_bits": 2048},
+        },
+    )
+
+    async def story() -> None:
+        async with asyncio.timeout(120):
+            await rounds_and_a_new_epoch(fleet, watch)
+
+    with watching(large_bodies=large_bodies) as watch:
+        asyncio.run(story())
+    record_property("times that the loop was more than 50 ms late", watch.late)
+    record_property("times that it was looked at", watch.beats)
+    here = threading.get_ident()
+    assert [name for name, threads in watch.threads.items() if here in threads] == []
+    n_watched = len(SLOW) + len(SLOW_IF_LARGE) * large_bodies
+    assert len(watch.threads) == n_watched, "something on the list is never called"
+    assert watch.overlaps == []
