@@ -123,7 +123,7 @@ class Ring:
         self.gathering: Gathering | None = None
         self._question: dict[int, bytes] = {}
         self._repeat_at = 0.0
-        self._begun_at = self._asked_at = self._alive_at = 0.0
+        self._begun_at = self._alive_at = 0.0
         self._deadline = 0.0
         self._first_by = 0.0
         self._called: Signed[Call] | None = None
@@ -208,20 +208,20 @@ class Ring:
 
         Args:
             now: the clock.
-            alive_at: when our own connection was last proven alive; silence counts only then.
+            alive_at: when our own connection was last proven alive. Whoever was to speak by then
+                and has not is silent; what came since may still be unread.
         """
         self._alive_at = max(self._alive_at, alive_at)
         if self.stage is Stage.ENDED:
             return []
         if (gathering := self.gathering) is not None:
-            gathering.drop_neglected(now)
+            gathering.drop_neglected(alive_at)
             if gathering.choose_at is not None and now >= gathering.choose_at:
                 return self._call(now)
-        if alive_at > self._asked_at:
-            if self._first_is_awaited and now >= self._first_by:
-                return self._next_lap(now)
-            if now >= self._deadline:
-                return self._too_late(now)
+        if self._first_is_awaited and alive_at >= self._first_by:
+            return self._next_lap(now)
+        if alive_at >= self._deadline:
+            return self._too_late(now)
         if now >= self._repeat_at:
             return self._repeat(now)
         return []
@@ -365,7 +365,7 @@ class Ring:
 
     def _ask(self, question: dict[int, bytes], patience_s: float, now: float) -> None:
         self._question = question
-        self._begun_at = self._asked_at = now
+        self._begun_at = now
         self._deadline = now + patience_s
         self._repeat_at = now + self._repeat_s
 
@@ -386,7 +386,6 @@ class Ring:
 
     def _repeat(self, now: float) -> Effects:
         """Ask again whoever has not answered; in a lap, with the roster before it."""
-        self._asked_at = now
         self._repeat_at = now + self._repeat_s
         if self.stage is not Stage.LAP or self.gathering is None:
             return [self._send(name, raw) for name, raw in self._question.items()]

@@ -206,13 +206,13 @@ class Relay:
 
         Args:
             now: the clock.
-            alive_at: when our own connection was last proven alive; nobody is called silent while
-                it is us who cannot be heard.
+            alive_at: when our own connection was last proven alive. Whoever was to speak by then
+                and has not is silent; what came since may still be unread.
         """
         effects: Effects = []
-        self._arrivals.drop_neglected(now)
+        self._arrivals.drop_neglected(alive_at)
         for holding in list(self._holdings):
-            silent = now >= holding.heard_at + self.patience_s and alive_at > holding.sent_at
+            silent = alive_at >= holding.heard_at + self.patience_s
             busy = holding.busy_since is not None and now >= holding.busy_since + self.patience_s
             if (silent or busy) and holding.targets[-1] != COORDINATOR_NUMBER:
                 effects += self._go_round(holding, now)

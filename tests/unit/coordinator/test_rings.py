@@ -541,6 +541,21 @@ def test_silence_counts_only_while_we_could_have_heard() -> None:
     assert story.contributors == (1, 2, 3, 4)
 
 
+def test_who_answered_while_we_slept_was_not_silent() -> None:
+    story = Story.of(4)
+    held = story.until("here")
+    ring = story.ring
+    half = QUICK.patience_s / 2
+    story.stage.stage(ring.tick(half, alive_at=half))
+    # We wake long after the deadline; what came meanwhile is still unread.
+    story.stage.stage(ring.tick(60.0, alive_at=half + 0.1))
+    assert ring.stage is Stage.CALL
+    for post in held:
+        story.stage.hand_over(post)
+    story.stage.deliver()
+    assert story.contributors == (1, 2, 3, 4)
+
+
 def test_an_outage_does_not_prolong_a_ring_for_ever() -> None:
     story = Story.of(4)
     story.until("release")

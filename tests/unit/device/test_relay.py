@@ -254,6 +254,15 @@ def test_nobody_is_silent_while_it_is_us_who_cannot_be_heard() -> None:
     assert ("b03", "hop") in sent(story.tick(1, 63.0))
 
 
+def test_who_answered_while_we_slept_was_not_silent() -> None:
+    story = Story.of(3)
+    story.stage.says(1, story.lap(1, 2, 3))
+    assert ("b03", "hop") not in sent(story.tick(1, 1.0))
+    # We wake long after the patience; what came meanwhile is still unread.
+    assert ("b03", "hop") not in sent(story.tick(1, 60.0, alive_at=1.0))
+    assert ("b03", "hop") in sent(story.tick(1, 60.0))
+
+
 def test_one_who_took_it_and_fell_silent_is_gone_round() -> None:
     story = Story.of(3)
     (hop,) = hops(story.stage.says(1, story.lap(1, 2, 3)), 1)
