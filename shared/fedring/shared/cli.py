@@ -16,6 +16,7 @@ import click
 from attrs import frozen
 
 from fedring.shared.errors import UserError
+from fedring.shared.texts import printable
 
 GROUP = "fedring.commands"
 MENDABLE = 2
@@ -131,8 +132,8 @@ def _help_of(error: click.ClickException) -> str:
 
 def _complain(error: UserError) -> NoReturn:
     # The name goes to the first line: a long list of mistakes may follow.
-    first, *more = error.text.splitlines()
+    first, *more = map(printable, error.text.splitlines())
     click.echo("\n".join([f"fedring: error: {first} [{error.name}]", *more]), err=True)
-    for line in error.hint.splitlines():
+    for line in map(printable, error.hint.splitlines()):
         click.echo(f"fedring: hint: {line}", err=True)
     sys.exit(MENDABLE)

@@ -1,7 +1,8 @@
 """Logs of the long-running commands: one line an event on stderr, for journals and people.
 
-Much of what is logged answers what others send, and a journal on a memory card is small. So each
-module writes so many lines in a while, and then how many it left out; errors are always written.
+Much of what is logged answers what others send. A journal on a memory card is small: so each module
+writes so many lines in a while, and then how many it left out; errors are always written. And
+somebody looks at it on a terminal: so an event is one line, whatever others put into it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import time
 from collections.abc import Callable
 
 from attrs import define, field
+
+from fedring.shared.texts import printable
 
 LEVEL_VARIABLE = "FEDRING_LOG"
 
@@ -56,14 +59,21 @@ class Thrift(logging.Filter):
         return False
 
 
+class OneLine(logging.Formatter):
+    """Writes each event as one line of characters that print; tracebacks keep their lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+        return printable(super().formatMessage(record))
+
+
 def start_logging() -> None:
     """Log to stderr; `FEDRING_LOG=debug` shows all, `info` and `warning` less."""
     level = os.environ.get(LEVEL_VARIABLE, "info").upper()
     logging.basicConfig(
         stream=sys.stderr,
         level=level if level in logging.getLevelNamesMapping() else "INFO",
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    if not logging.getLogger().isEnabledFor(logging.DEBUG):
-        for handler in logging.getLogger().handlers:
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        if not logging.getLogger().isEnabledFor(logging.DEBUG):
             handler.addFilter(Thrift())

@@ -111,6 +111,20 @@ def test_a_mistake_of_the_user_is_told_without_traceback(run: Run, register: Reg
     )
 
 
+def test_what_a_file_says_orders_no_terminal(run: Run, register: Register) -> None:
+    @click.command()
+    def watch() -> None:
+        raise ConfigError("a.toml: \x1b[2J\u202e\nline two", name="config.bad", hint="try \x9b1m")
+
+    register(watch)
+    done = run("watch")
+    assert done.err.splitlines() == [
+        "fedring: error: a.toml: \\x1b[2J\\u202e [config.bad]",
+        "line two",
+        "fedring: hint: try \\x9b1m",
+    ]
+
+
 @pytest.mark.parametrize("where", ["while it is imported", "while it runs"])
 def test_a_missing_package_names_the_extra(run: Run, register: Register, where: str) -> None:
     missing = ModuleNotFoundError("No module named 'rich'", name="rich.live")
