@@ -124,7 +124,7 @@ def added(values: NDArray[np.int32]) -> list[int]:
 @each_suite
 @each_width
 @given(data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_any_vectors_of_any_number_of_contributors(
     name: str, bits: int, data: st.DataObject
 ) -> None:
@@ -160,12 +160,12 @@ def residues(name: str, body: Body) -> list[int]:
 
 @each_width
 @given(data=st.data())
-@settings(max_examples=6)
+@settings(max_examples=5)
 def test_the_same_in_the_lattice_of_production(bits: int, data: st.DataObject) -> None:
     """The second polynomial is cut after its first coefficient."""
     length = (4097 - 32) * {16: 2, 8: 3}[bits]
-    values = data.draw(vectors(bits, 24, length))
-    assert crowd("hybrid", bits, length, 24, PRODUCTION).sum(values) == added(values)
+    values = data.draw(vectors(bits, 12, length))
+    assert crowd("hybrid", bits, length, 12, PRODUCTION).sum(values) == added(values)
 
 
 updates = st.lists(
@@ -178,7 +178,7 @@ updates = st.lists(
 @each_suite
 @each_width
 @given(updates=updates, limits=st.tuples(st.floats(0.001, 10), st.floats(0.001, 100)), seed=seeds)
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_clipped_updates_come_back_as_their_mean(
     name: str, bits: int, updates: Sequence[Sequence[float]], limits: tuple[float, float], seed: int
 ) -> None:
