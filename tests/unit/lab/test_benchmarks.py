@@ -41,6 +41,36 @@ def test_a_goal_is_for_the_ratio_where_there_is_one(
     assert (row.ratio, row.goal, row.holds) == (ratio, goal, holds)
 
 
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        (Row("a", 6.0, baseline=2.0, at_most=4, dream=3), "holds; dream: 3: holds"),
+        (Row("a", 6.1, baseline=2.0, at_most=4, dream=3), "holds; dream: 3: not yet"),
+        (Row("a", 5.0, at_least=4, dream=5), "holds; dream: 5: holds"),
+        (Row("a", 3.0, at_least=4, dream=5), "MISSED; dream: 5: not yet"),
+    ],
+)
+def test_a_dream_is_judged_like_the_goal(row: Row, text: str) -> None:
+    assert row.text().endswith(text)
+    assert row.facts()["dream"] == row.dream
+
+
+def test_a_strict_benchmark_fails_for_a_goal_missed(tmp_path: Path) -> None:
+    program, file = tmp_path / "some.py", tmp_path / "rows.json"
+    strict = PROGRAM.replace("__doc__)", "__doc__, strict=True)").replace("at_most=3", "at_most=2")
+    program.write_text(strict)
+
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, program, "--json", file, *options]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    done = run()
+    assert done.returncode == 1
+    assert done.stderr == "Error: goals missed: speed\n"
+    assert len(json.loads(file.read_text())) == 2
+    assert run("--quick").returncode == 0
+
+
 def test_a_benchmark_prints_rows_and_writes_them(tmp_path: Path) -> None:
     program, file = tmp_path / "some.py", tmp_path / "rows.json"
     program.write_text(PROGRAM)

@@ -117,12 +117,10 @@ def pack_digits(digits: SumVector, modulus: int, digit_bits: int) -> list[int]:
     """
     per_plaintext = digits_per_plaintext(modulus.bit_length(), digit_bits)
     half = 1 << (digit_bits - 1)
-    plaintexts = []
-    for start in range(0, len(digits), per_plaintext):
-        lifted = (digits[start : start + per_plaintext] + half).tolist()
-        total = gmpy2.pack(lifted, digit_bits) - gmpy2.pack([half] * len(lifted), digit_bits)
-        plaintexts.append(int(total % modulus))
-    return plaintexts
+    offset = gmpy2.pack([half] * per_plaintext, digit_bits)
+    rows = np.full((-(-len(digits) // per_plaintext), per_plaintext), half, np.int64)
+    rows.reshape(-1)[: len(digits)] += digits
+    return [int((gmpy2.pack(row, digit_bits) - offset) % modulus) for row in rows.tolist()]
 
 
 def unpack_digits(
