@@ -7,12 +7,11 @@ decide it.
 
 import asyncio
 import functools
-import json
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +19,18 @@ import pytest
 from attrs import define, field
 
 from fedring.coordinator import announcing, service, standing
-from fedring.coordinator.position import Position
 from fedring.coordinator.rounds import Round
-from fedring.coordinator.service import Coordinator
-from fedring.coordinator.settings import CoordinatorSettings
 from fedring.device import agent, member, work
-from fedring.device.agent import Agent
 from fedring.device.data import FileSource
 from fedring.device.member import Member
-from fedring.device.settings import DeviceSettings
-from fedring.device.store import DeviceStore
 from fedring.device.trainers import NumpyTrainer
 from fedring.lab.fleets import LocalFleet
-from fedring.lab.loop_broker import LoopBroker, LoopConnection
+from fedring.lab.loop_fleet import loop_fleet
 from fedring.shared.broker import Broker
-from fedring.shared.credentials import Credentials
 from fedring.shared.encryption import lattice, paillier
 from fedring.shared.encryption.hybrid import Hybrid
-from fedring.shared.envelopes import open_envelope
-from fedring.shared.identity import Role
-from fedring.shared.messages import Rest
 from fedring.shared.models import Model
-from fedring.shared.mqtt import Message
 from fedring.shared.state import Database
-from fedring.shared.topics import DeviceStatus, Topics
 
 N_DEVICES = 3
 LATE_S = 0.05
@@ -161,80 +148,26 @@ def watching(*, large_bodies: bool) -> Iterator[Watch]:
         yield watch
 
 
-@contextmanager
-def shells(fleet: LocalFleet, broker: LoopBroker) -> Iterator[list[Coordinator | Agent]]:
-    """Coordinator and agents on one broker; made on the loop's thread, as at their start."""
-    topics = fleet.topics
-    made: list[Coordinator | Agent] = []
-    with ExitStack() as open_files:
-        settings = CoordinatorSettings.load(fleet.coordinator_file)
-        stands_on = open_files.enter_context(standing.prepare(settings))
-        position = Position.read(stands_on.store)
-        connection = broker.connect(
-            "coordinator",
-            [topics.round, topics.inbox_of("coordinator"), *topics.everywhere(DeviceStatus)],
-        )
-        made.append(Coordinator(settings, stands_on, position, topics, connection))
-        for number, name in enumerate(fleet.names, start=1):
-            limits = DeviceSettings.load(fleet.device_file(name))
-            store = open_files.enter_context(
-                DeviceStore.open(limits.state.folder, fleet=topics.fleet, number=number)
-            )
-            made.append(
-                Agent(
-                    settings=limits,
-                    credentials=Credentials.load(limits.fleet, Role.DEVICE),
-                    store=store,
-                    topics=topics,
-                    connection=broker.connect(
-                        name, [topics.revoked, topics.round, topics.inbox_of(name)]
-                    ),
-                )
-            )
-        yield made
-
-
-async def rounds_and_a_new_epoch(fleet: LocalFleet, watch: Watch) -> None:
+async def rounds_and_a_new_epoch(files: LocalFleet, watch: Watch) -> None:
     """A round, some more until the coordinator sees a new epoch, one in that, and rest."""
-    broker, topics = LoopBroker(), fleet.topics
-    spy = broker.connect("spy", [topics.event, topics.round])
-    with shells(fleet, broker) as parties:
+    with loop_fleet(files) as fleet:
         watch.on = True
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(party.serve()) for party in parties]
-            running.append(tasks.create_task(watch.beat()))
-            await _heard(spy, lambda message: _published_in(1, message))
-            await asyncio.to_thread(fleet.authority.next_epoch)
-            await _heard(spy, lambda message: _published_in(2, message))
-            await asyncio.to_thread(fleet.set_paused, True)
-            await _heard(spy, lambda message: _is_rest(topics, message))
-            for task in running:
-                task.cancel()
+        beating = asyncio.create_task(watch.beat())
+        async with fleet.serving():
+            await fleet.published(epoch=1)
+            await asyncio.to_thread(files.authority.next_epoch)
+            await fleet.published(epoch=2)
+            await asyncio.to_thread(files.set_paused, True)
+            await fleet.rest()
+        beating.cancel()
         watch.on = False
-
-
-async def _heard(spy: LoopConnection, wanted: Callable[[Message], bool]) -> None:
-    async for event in spy.events():
-        if isinstance(event, Message) and wanted(event):
-            return
-
-
-def _published_in(epoch: int, message: Message) -> bool:
-    facts = json.loads(message.payload) if message.topic.endswith("/event") else {}
-    return (facts.get("event"), facts.get("epoch")) == ("model published", epoch)
-
-
-def _is_rest(topics: Topics, message: Message) -> bool:
-    return message.topic == topics.round and isinstance(
-        open_envelope(message.payload).message, Rest
-    )
 
 
 @pytest.mark.parametrize("large_bodies", [False, True], ids=["small", "large"])
 def test_nothing_slow_runs_on_an_event_loop(
     tmp_path: Path, record_property: Callable[[str, object], None], large_bodies: bool
 ) -> None:
-    fleet = LocalFleet(
+    files = LocalFleet(
         tmp_path,
         Broker("localhost", 1),
         N_DEVICES,
@@ -243,13 +176,8 @@ def test_nothing_slow_runs_on_an_event_loop(
             "ring": {"size": N_DEVICES, "min_devices": N_DEVICES, "key_bits": 2048},
         },
     )
-
-    async def story() -> None:
-        async with asyncio.timeout(120):
-            await rounds_and_a_new_epoch(fleet, watch)
-
     with watching(large_bodies=large_bodies) as watch:
-        asyncio.run(story())
+        asyncio.run(rounds_and_a_new_epoch(files, watch))
     record_property("times that the loop was more than 50 ms late", watch.late)
     record_property("times that it was looked at", watch.beats)
     here = threading.get_ident()

@@ -271,6 +271,7 @@ class Agent:
                         await self._carry_out(self._member.abandon(str(fault)))
                         return
                 case Work(announce, evaluate):
+                    self._stop_stocking()
                     self._stop_keeping()
                     work = self._work(announce, evaluate=evaluate)
                     self._working = self._tasks.create_task(work, name="work")
@@ -287,16 +288,16 @@ class Agent:
                     _log.info("%s %s", event, " ".join(f"{k}={v}" for k, v in facts.items()))
 
     def _use_idle_time(self) -> None:
-        """Have the next round prepared while no round needs the processor."""
-        if self._member.state not in IDLE:
-            if self._stocking is not None:
-                self._stocking.cancel()
-                self._stocking = None
-        elif not self._preparation.is_complete and (
-            self._stocking is None or self._stocking.done()
-        ):
+        """Have the next round prepared while none needs the processor; `Work` ends that."""
+        under_way = self._stocking is not None and not self._stocking.done()
+        if self._member.state in IDLE and not self._preparation.is_complete and not under_way:
             stocking = self._preparation.stock_up()
             self._stocking = self._tasks.create_task(stocking, name="stock up")
+
+    def _stop_stocking(self) -> None:
+        if self._stocking is not None:
+            self._stocking.cancel()
+            self._stocking = None
 
     def _stop_keeping(self) -> None:
         """A newer model is there: the broker may not have that one any more."""
