@@ -262,7 +262,7 @@ def test_bits_above_all_digits_are_no_sum(
     (reason,) = open_rings(suite_, KEY, [ring]).bad_rings.values()
     assert reason == f"sum check '{check}' failed: bits above the top digit in plaintext 0"
     take_out(check, monkeypatch)
-    with pytest.raises(ValueError, match="broadcast|requires x >= 0"):
+    with pytest.raises(ValueError, match=r"broadcast|requires x >= 0"):
         open_rings(suite_, KEY, [ring])
 
 
