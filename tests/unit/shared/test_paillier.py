@@ -1,7 +1,10 @@
 import json
 import os
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import phe
 import pytest
@@ -114,6 +117,44 @@ def test_keys_have_their_size_and_shape(bits: int) -> None:
 def test_primes_that_the_fixed_base_cannot_use(p: int, q: int) -> None:
     assert not paillier.is_admissible(p, q)
     assert paillier.is_admissible(7, 11)
+
+
+def test_other_threads_run_while_one_decrypts() -> None:
+    """No thread is interrupted here: another one runs when it is let, or not at all."""
+    key = paillier.generate_key(1024, random=Stream(b"threads".ljust(32)).read)
+    base = paillier.fixed_base(key.public_key.n)
+    steps, during, done = 0, [], threading.Event()
+
+    class Watched:
+        public_key = key.public_key
+
+        def raw_decrypt(self, ciphertext: int) -> int:
+            before = steps
+            plaintext: int = key.raw_decrypt(ciphertext)
+            during.append(steps - before)
+            return plaintext
+
+    def step() -> None:
+        nonlocal steps
+        while not done.wait(0.0001):
+            steps += 1
+
+    other = threading.Thread(target=step)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    try:
+        other.start()
+        for _ in range(100):
+            ciphertexts = [base.encrypt(plain, os.urandom) for plain in range(4)]
+            opened = paillier.decrypt(cast(phe.PaillierPrivateKey, Watched()), ciphertexts)
+            assert opened == [0, 1, 2, 3]
+            if any(during):
+                break
+    finally:
+        done.set()
+        sys.setswitchinterval(interval)
+        other.join()
+    assert any(during)
 
 
 def test_the_table_is_built_once() -> None:
