@@ -52,6 +52,8 @@ __all__ = [
 
 MAX_PAYLOAD_BYTES: Final = 128 * 1024
 """Most that we publish at once: hosted brokers take no more (AWS IoT: 128 KiB)."""
+MAX_PACKET_BYTES: Final = MAX_PAYLOAD_BYTES + 4096
+"""What is kept of a packet from the broker, which may announce 256 MB; with topic and header."""
 _WAITING_MESSAGES: Final = 256  # inside aiomqtt, between two turns of the event loop
 _BACKOFF: Final = Backoff()
 _WINDOW: Final = 8  # aiomqtt warns above ten
@@ -298,11 +300,24 @@ class Connection:
 
 
 class _Client(aiomqtt.Client):
-    """aiomqtt's, but for a socket that is closed before the event loop gets to watch it.
+    """aiomqtt's, but for what a broker of its own kind can do to it.
 
-    aiomqtt 2.5 has the loop watch the number that the socket had: an error with a traceback in the
-    log at every loss of a connection, or somebody else's file, which has that number now.
+    - A socket that is closed before the event loop gets to watch it: aiomqtt 2.5 has the loop watch
+      the number that the socket had, an error with a traceback in the log at every loss of a
+      connection, or somebody else's file, which has that number now.
+    - A malformed message: aiomqtt counts the connection as lost, and leaves its socket open.
+    - A packet of any length: paho 2 keeps it all.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _cut_packets(self._client)
+
+    async def __aexit__(self, *args: Any) -> None:
+        try:
+            await super().__aexit__(*args)
+        finally:
+            self._client._sock_close()  # noqa: SLF001 - whose public way out waits for a broker
 
     def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:  # noqa: ARG002
         def write() -> None:
@@ -317,6 +332,27 @@ class _Client(aiomqtt.Client):
                 self._loop.add_writer(sock.fileno(), write)
 
         self._loop.call_soon_threadsafe(watch)  # we may be in the thread that connects
+
+
+def _cut_packets(client: Any) -> None:
+    """Keep the first `MAX_PACKET_BYTES` of a packet, and read the rest away.
+
+    Refusing it would not help: the broker would send it again at each connect. What is cut so is
+    longer than anything that a reader of ours takes.
+
+    Args:
+        client: paho's; it asks for all that is still missing of a packet at once.
+    """
+    receive = client._sock_recv  # noqa: SLF001 - nothing public knows a packet before it is whole
+
+    def receive_bounded(n_bytes: int) -> bytes:
+        data: bytes = receive(min(n_bytes, MAX_PACKET_BYTES))
+        packet = client._in_packet  # noqa: SLF001
+        room = max(1, MAX_PACKET_BYTES - len(packet["packet"]))  # without a byte, paho gives up
+        packet["to_process"] -= len(data[room:])
+        return data[:room]
+
+    client._sock_recv = receive_bounded  # noqa: SLF001
 
 
 @frozen
@@ -355,6 +391,8 @@ def _outcome(task: asyncio.Task[bool]) -> asyncio.Future[bool]:
 
 async def _subscribe(client: aiomqtt.Client, filters: list[str]) -> None:
     codes = await client.subscribe([(topic_filter, 1) for topic_filter in filters])
+    if len(codes) != len(filters):
+        raise aiomqtt.MqttError(f"{len(codes)} answers to {len(filters)} subscriptions")
     for topic_filter, code in zip(filters, codes, strict=True):
         if getattr(code, "is_failure", False):  # aiomqtt's other type, int, is of paho 1
             _log.warning("the broker refuses the subscription to %s", topic_filter)

@@ -31,6 +31,9 @@ class PacketLog(logging.Logger):
         elif level >= logging.WARNING:
             _log.debug(msg, *args, **kwargs)
 
+    def error(self, msg: object, *args: object, **kwargs: Any) -> None:
+        _log.debug(msg, *args, **kwargs)  # of what the broker sends: it must not fill our log
+
     def warning(self, msg: object, *args: object, **kwargs: Any) -> None:
         if str(msg).startswith("Message queue is full"):
             self._traffic.dropped += 1
