@@ -11,7 +11,8 @@ import pytest
 from attrs import evolve
 
 from fedring.lab.simulate.cast import device
-from fedring.lab.simulate.fleet import QUICK, SMALL, Conclusion, SimulatedFleet
+from fedring.lab.simulate.coordinators import Concluded
+from fedring.lab.simulate.fleet import QUICK, SMALL, SimulatedFleet
 from fedring.lab.simulate.rehearsal import small_model
 from fedring.shared import contributions
 from fedring.shared.effects import Send
@@ -76,7 +77,7 @@ def recorded_sum(fleet: SimulatedFleet, names: tuple[int, ...], round_number: in
     return total
 
 
-def is_exact(fleet: SimulatedFleet, conclusion: Conclusion | None, n_devices: int) -> bool:
+def is_exact(fleet: SimulatedFleet, conclusion: Concluded | None, n_devices: int) -> bool:
     assert conclusion is not None
     opened = conclusion.opened
     if opened is None or opened.bad_rings:

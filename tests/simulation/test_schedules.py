@@ -1,99 +1,168 @@
-"""Hundreds of schedules of faults, each checked at every step by somebody who sees everything.
+"""Schedules of faults, each checked at every step by somebody who sees everything.
 
-A failing one prints its seed: `run(Schedule.draw(SEED))` repeats it.
+More of them: `fedring simulate faults`. A failing one prints itself as a test.
 """
 
-from collections import Counter
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from fedring.lab.simulate.cli import command
 from fedring.lab.simulate.network import CALM, Faults
-from fedring.lab.simulate.schedules import Fault, Happening, Schedule, run
+from fedring.lab.simulate.running import Outcome, run
+from fedring.lab.simulate.schedules import (
+    COORDINATOR_STEPS,
+    FULL_EVERY,
+    KINDS,
+    STEPS,
+    Fault,
+    Happening,
+    Schedule,
+)
 
-BATCHES, BATCH = 10, 20
+SCHEDULES = 200
 
 
-@pytest.mark.parametrize("batch", range(BATCHES))
-def test_no_schedule_breaks_a_promise_and_most_rounds_end_in_a_sum(batch: int) -> None:
-    outcomes = [run(Schedule.draw(seed)) for seed in range(batch * BATCH, (batch + 1) * BATCH)]
-    rounds = sum(outcome.rounds for outcome in outcomes)
-    sums = sum(outcome.sums for outcome in outcomes)
-    assert sums >= rounds / 2
-
-
-def test_the_schedules_hold_every_kind_of_fault() -> None:
-    """At least one in twenty has it, so that what is tested is tested often."""
-    drawn = [Schedule.draw(seed) for seed in range(BATCHES * BATCH)]
-    kinds = Counter(
-        kind
-        for schedule in drawn
-        for kind in {one.fault for happenings in schedule.rounds for one in happenings}
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """What the command prints and writes for some hundred schedules."""
+    report = tmp_path_factory.mktemp("faults") / "faults.json"
+    result = CliRunner().invoke(
+        command,
+        ["faults", f"--schedules={SCHEDULES}", "--seed=10000", "--processes=1", f"--json={report}"],
     )
-    assert {kind: kinds[kind] for kind in Fault if kinds[kind] < len(drawn) / 20} == {}
-    for share in ("loss", "duplicates", "reordered"):
-        assert sum(getattr(one.faults, share) > 0 for one in drawn) > len(drawn) / 20
-    assert sum(one.n_weights > 16_000 for one in drawn) > len(drawn) / 40, "several chunks"
-    assert sum(len(one.thresholds) > one.ring_size for one in drawn) > len(drawn) / 20
+    assert result.exit_code == 0, result.output
+    return result.output, json.loads(report.read_text())
+
+
+def test_no_schedule_breaks_a_promise(counted: tuple[str, dict[str, Any]]) -> None:
+    output, facts = counted
+    assert (facts["schedules"], facts["broken"], facts["broken_seeds"]) == (SCHEDULES, 0, [])
+    assert "0 schedules broke a promise" in output
+
+
+def test_at_least_half_of_the_rounds_end_in_a_sum(counted: tuple[str, dict[str, Any]]) -> None:
+    output, facts = counted
+    assert facts["rounds"] >= SCHEDULES
+    assert facts["sums"] + facts["voids"] == facts["rounds"]
+    assert facts["rounds"] / 2 <= facts["sums"] < facts["rounds"]
+    assert f"{facts['sums']:,} ended in a sum" in output
+
+
+def test_each_kind_of_fault_happens_in_a_twentieth_of_the_schedules(
+    counted: tuple[str, dict[str, Any]],
+) -> None:
+    output, facts = counted
+    assert set(facts["faults"]) == set(KINDS)
+    assert {kind: share for kind, share in facts["faults"].items() if share < 0.05} == {}
+    for kind, share in facts["faults"].items():
+        assert f"  {kind:28} in {share:6.1%} of the schedules" in output
+
+
+def test_two_processes_count_what_one_counts(tmp_path: Path) -> None:
+    reports = {}
+    for processes in (1, 2):
+        report = tmp_path / f"{processes}.json"
+        CliRunner().invoke(
+            command,
+            ["faults", "--schedules=30", f"--processes={processes}", f"--json={report}"],
+            catch_exceptions=False,
+        )
+        reports[processes] = json.loads(report.read_text())
+        del reports[processes]["seconds"]
+    assert reports[1] == reports[2]
+
+
+def test_a_schedule_does_the_same_every_time() -> None:
+    assert run(Schedule.draw(7)) == run(Schedule.draw(7))
+
+
+def test_a_full_schedule_is_run_with_parameters_of_production() -> None:
+    drawn = Schedule.draw(FULL_EVERY - 1)
+    assert drawn.full
+    assert not any(Schedule.draw(seed).full for seed in range(FULL_EVERY - 1))
+    assert run(drawn).rounds == len(drawn.rounds)
+
+
+# -- one fault at a time ---------------------------------------------------------------------
 
 
 def schedule(
     *happenings: Happening,
     n_devices: int = 5,
-    ring_size: int = 9,
+    ring_size: int = 8,
     threshold: int = 1,
     faults: Faults = CALM,
+    sync_s: float = 0.02,
     seed: int = 0,
 ) -> Schedule:
-    """Two rounds; what happens, happens in the first."""
+    """Two rounds, and the last, calm one; what happens, happens in the first."""
     return Schedule(
         seed=seed,
         thresholds=(threshold,) * n_devices,
         ring_size=ring_size,
         n_weights=5,
         faults=faults,
+        sync_s=sync_s,
         rounds=(happenings, ()),
     )
 
 
-STEPS = ("joined", "ready", "taken", "hop", "chunk", "progress", "here", "spent", "release")
+def dies(fault: Fault, who: int, step: str, lasts_s: float) -> Outcome:
+    return run(schedule(Happening(fault=fault, who=(who,), step=step, lasts_s=lasts_s)))
+
+
+FROM_THE_LIST_ON = ("spent", "spent sync", "release")
 
 
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("who", [0, 2, 4], ids=["first", "middle", "last"])
-def test_a_device_that_dies_before_any_step_costs_one_round_at_most(step: str, who: int) -> None:
-    dies = Happening(at=0.0, fault=Fault.POWER, who=who, lasts_s=300.0, before=step)
-    outcome = run(schedule(dies))
-    assert outcome.sums + outcome.voids >= 2
+@pytest.mark.parametrize("who", [1, 3, 5], ids=["first", "middle", "last"])
+def test_a_device_that_dies_at_any_step_costs_one_round_at_most(step: str, who: int) -> None:
+    outcome = dies(Fault.POWER, who, step, 30.0)
     assert outcome.sums >= 1
-    if step not in ("spent", "release"):
+    if step not in FROM_THE_LIST_ON:
         assert outcome.sums == 2, "before the list it is gone round, or left out of a lap"
 
 
+@pytest.mark.parametrize("fault", [Fault.KILLED, Fault.POWER])
 @pytest.mark.parametrize("step", STEPS)
-def test_a_device_that_restarts_at_any_step_is_in_the_next_round(step: str) -> None:
-    dies = Happening(at=0.0, fault=Fault.POWER, who=1, lasts_s=4.0, before=step)
-    assert run(schedule(dies)).sums >= 1
+def test_a_device_that_restarts_at_any_step_is_in_the_next_round(step: str, fault: Fault) -> None:
+    assert dies(fault, 2, step, 1.0).sums >= 1
 
 
-@pytest.mark.parametrize("at", [0.0, 0.5, 1.0, 2.0, 2.9, 2.95, 3.0, 3.01, 3.02, 3.05, 3.1])
-def test_a_coordinator_that_dies_loses_that_round_and_no_more(at: float) -> None:
-    dies = Happening(at=at, fault=Fault.COORDINATOR_CRASH, who=0, lasts_s=1.0)
-    outcome = run(schedule(dies))
-    assert outcome.rounds == 2
-    assert outcome.sums == 2 - outcome.lost
+@pytest.mark.parametrize("step", COORDINATOR_STEPS)
+def test_a_coordinator_that_dies_at_any_step_loses_that_round_and_no_more(step: str) -> None:
+    outcome = dies(Fault.KILLED, 0, step, 1.0)
+    assert outcome.sums == (2 if step == "concluded" else 1)
+    assert "coordinator dies at a step" in outcome.kinds
 
 
 @pytest.mark.parametrize("lasts_s", [0.5, 3.0, 10.0, 30.0])
 @pytest.mark.parametrize("at", [0.1, 2.0, 2.9, 3.0])
 def test_a_coordinator_that_is_cut_off_for_a_while_costs_nothing(at: float, lasts_s: float) -> None:
-    cut = Happening(at=at, fault=Fault.COORDINATOR_CUT, who=0, lasts_s=lasts_s)
+    cut = Happening(fault=Fault.CUT, who=(0,), at=at, lasts_s=lasts_s)
     assert run(schedule(cut)).sums == 2
 
 
-def test_a_third_of_all_messages_lost_still_ends_in_something() -> None:
+@pytest.mark.parametrize("fault", [Fault.BROKER, Fault.FORGETS])
+@pytest.mark.parametrize("at", [0.0, 1.0, 2.9, 2.95, 3.0, 3.05])
+def test_a_broker_that_restarts_costs_nothing(at: float, fault: Fault) -> None:
+    assert run(schedule(Happening(fault=fault, at=at, lasts_s=2.0))).sums == 2
+
+
+@pytest.mark.parametrize("at", [0.0, 1.0, 2.9, 3.0, 3.1])
+def test_a_lost_store_costs_that_round_and_no_more(at: float) -> None:
+    outcome = run(schedule(Happening(fault=Fault.EPOCH, at=at)))
+    assert outcome.sums >= 1
+    assert Fault.EPOCH in outcome.kinds
+
+
+def test_a_third_of_all_messages_lost_breaks_nothing() -> None:
     for seed in range(6):
-        outcome = run(schedule(faults=Faults(loss=0.33), seed=seed))
-        assert outcome.sums + outcome.voids >= 2
+        assert run(schedule(faults=Faults(loss=0.33), seed=seed)).rounds == 2
 
 
 def test_everything_twice_and_out_of_order_changes_nothing() -> None:

@@ -6,7 +6,9 @@ from attrs import evolve
 
 from fedring.coordinator.rosters import BENCH_ROUNDS
 from fedring.device.effects import Joined
-from fedring.lab.simulate.fleet import QUICK, Conclusion, SimulatedFleet
+from fedring.lab.simulate.coordinators import Concluded
+from fedring.lab.simulate.fleet import QUICK, SimulatedFleet
+from fedring.lab.simulate.network import Hold
 from fedring.shared.contributions import contribution
 from fedring.shared.envelopes import Signed
 from fedring.shared.messages import Announce
@@ -25,7 +27,7 @@ def fleet_of(n_devices: int, *, size: int = 2, threshold: int = 1) -> SimulatedF
     return SimulatedFleet([threshold] * n_devices, MODEL, contribute, terms=terms)
 
 
-def contributors(conclusion: Conclusion | None) -> list[int]:
+def contributors(conclusion: Concluded | None) -> list[int]:
     assert conclusion is not None
     return sorted(conclusion.opened.names) if conclusion.opened else []
 
@@ -33,8 +35,8 @@ def contributors(conclusion: Conclusion | None) -> list[int]:
 def away_from(fleet: SimulatedFleet, name: str, start: float, end: float) -> None:
     """Cut a device off for a while; nobody tells the coordinator."""
     now = fleet.network.now
-    fleet.network.at(now + start, lambda: fleet.network.leave(name))
-    fleet.network.at(now + end, fleet.devices[name].reconnect)
+    fleet.network.at(now + start, lambda: fleet.network.hold(name, Hold.CUT))
+    fleet.network.at(now + end, lambda: fleet.network.free(name, Hold.CUT))
 
 
 def test_a_cohort_that_trains_longer_than_the_other_rings_run_contributes() -> None:
@@ -50,18 +52,19 @@ def test_late_members_of_a_formed_cohort_do_not_close_the_door_on_another() -> N
         away_from(fleet, slow, 0.0, 12.0)
     away_from(fleet, "b05", 0.0, 6.0)
     fleet.coordinator.begin_round()
-    fleet.coordinator.saw(5, online=False)
+    fleet.coordinator.seen("b05", online=False)
     assert fleet.network.run(lambda: bool(fleet.record.conclusions), 600)
     assert contributors(fleet.record.conclusions[-1]) == [1, 2, 3, 4, 6]
 
 
 def test_a_device_that_never_answers_costs_the_ready_time_and_no_more() -> None:
     fleet = fleet_of(6, size=3)
+    began = fleet.network.now
     fleet.coordinator.begin_round()
-    fleet.network.leave("b01")
+    fleet.network.hold("b01", Hold.CUT)
     assert fleet.network.run(lambda: bool(fleet.record.conclusions), 600)
     assert contributors(fleet.record.conclusions[-1]) == [2, 3, 4, 5, 6]
-    assert fleet.network.now < 2 * QUICK.ready_s
+    assert fleet.network.now - began < 2 * QUICK.ready_s
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -72,7 +75,7 @@ def test_a_device_that_restarts_between_list_and_release_voids_its_ring_unbenche
     victim = fleet.devices["b02"]
 
     def restart() -> None:
-        victim.crash()
+        victim.die()
         victim.start()
 
     def asked() -> bool:
@@ -87,14 +90,15 @@ def test_a_device_that_restarts_between_list_and_release_voids_its_ring_unbenche
     if conclusion.opened is None:  # the restart came before the release, not after it
         assert conclusion.ended.voids[0].unreleased == ()
         assert "left between list and release" in conclusion.ended.voids[0].reason
-        assert fleet.coordinator.bench.strikes == {}
+        assert fleet.coordinator.store.devices.bench() == ({}, {})
     assert contributors(fleet.run_round()) == [1, 2, 3, 4]
 
 
 def test_a_benched_device_does_not_hold_up_its_cohort() -> None:
     fleet = fleet_of(4, size=4)
     fleet.run_round()
-    fleet.coordinator.bench.until[1] = fleet.coordinator.last_round + 1 + BENCH_ROUNDS
+    store = fleet.coordinator.store
+    store.devices.save_bench({}, {1: store.last_round() + 1 + BENCH_ROUNDS})
     began = fleet.network.now
     assert contributors(fleet.run_round()) == [2, 3, 4]
     assert fleet.network.now - began < QUICK.ready_s

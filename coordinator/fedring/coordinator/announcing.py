@@ -21,7 +21,7 @@ from fedring.shared.messages import (
     tag,
 )
 from fedring.shared.models import Model
-from fedring.shared.pairwise import RoundKey
+from fedring.shared.pairwise import NewRoundKey, RoundKey
 from fedring.shared.tasks import n_values
 
 START_RATE = 100_000.0
@@ -85,9 +85,10 @@ def make_announce(
     revocation: int,
     random: Random,
     parameters: Parameters = PRODUCTION,
+    round_key: NewRoundKey = RoundKey.generate,
 ) -> Announcing:
     """Sign the announce of a new round; its number must be durable before it is published."""
-    exchange_key = RoundKey.generate(random)
+    exchange_key = round_key(random)
     length = n_values(model, plan.task)
     n = int(public_key.n)
     announce = sign(

@@ -202,7 +202,7 @@ class Round:
         effects: Effects = []
         for ring in self._rings:
             effects += ring.tick(now, alive_at)
-        return effects + self._progress(now)
+        return effects + self._progress(now, alive_at)
 
     def reconnected(self, now: float) -> Effects:
         """Our connection is back: what is retained or unanswered goes out again."""
@@ -277,11 +277,17 @@ class Round:
         if self._ready_deadline is None:
             self._ready_deadline = now + self._announce.message.ring.ready_s
 
-    def _progress(self, now: float) -> Effects:
-        """Form the rings that can be formed, and end the round when nothing is left to do."""
+    def _progress(self, now: float, alive_at: float | None = None) -> Effects:
+        """Form the rings that can be formed, and end the round when nothing is left to do.
+
+        Args:
+            now: the clock.
+            alive_at: see `Ring.tick`; without it we are alive now, since a message has come.
+        """
         if self._ended:
             return []
-        if self._ready_deadline is not None and now >= self._ready_deadline:
+        heard_at = now if alive_at is None else alive_at
+        if self._ready_deadline is not None and heard_at >= self._ready_deadline:
             self._closed = True
         effects: Effects = []
         cohorts = {self._cohorts.of(number) for number in self._waiting}

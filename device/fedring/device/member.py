@@ -57,7 +57,7 @@ from fedring.shared.messages import (
     tag,
 )
 from fedring.shared.numbers import IntVector
-from fedring.shared.pairwise import RoundKey, check_public_key
+from fedring.shared.pairwise import NewRoundKey, RoundKey, check_public_key
 
 GRACE_S = 30.0
 """Added to the sum of a round's durations before a device gives a silent round up."""
@@ -91,6 +91,7 @@ class Member:
         releases: budget of releases.
         evaluations: budget of evaluations.
         random: source of secret bytes.
+        round_key: makes round keys; simulations have smaller ones.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Member:
         releases: Budget,
         evaluations: Budget,
         random: Random,
+        round_key: NewRoundKey = RoundKey.generate,
     ) -> None:
         self._identity = identity
         self._authority = authority
@@ -113,6 +115,7 @@ class Member:
         self._releases = releases
         self._evaluations = evaluations
         self._random = random
+        self._new_round_key = round_key
         self._round: _Round | None = None
         self._last_announce = b""
         self._rest: Signed[Rest] | None = None
@@ -238,7 +241,7 @@ class Member:
             mask.erase()
             return []
         announce = held.announce.message
-        round_key = RoundKey.generate(self._random)
+        round_key = self._new_round_key(self._random)
         held.secrets = Secrets(suite, mask, mask.body(contribution), round_key)
         held.ready = sign(
             Ready(

@@ -26,7 +26,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from typing import Final, Self
+from functools import lru_cache
+from typing import Final, Self, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -49,6 +50,8 @@ _STATISTICAL_BITS: Final = 128  # distance from uniform after reduction is at mo
 # One key, one text: both nonces may be constant. ChaCha20 takes counter and nonce as one.
 _STREAM_NONCE: Final = bytes(16)
 _SEAL_NONCE: Final = bytes(12)
+
+_CHECKED_KEYS: Final = 256  # a repeated `ready` costs no second look
 
 _FIELD_PRIME: Final = 2**255 - 19
 # The canonical u-coordinates of order 1, 2, 4 and 8, on the curve and its twist.
@@ -92,11 +95,16 @@ class RoundKey:
         return HKDF(hashes.SHA256(), length=32, salt=None, info=info).derive(secret)
 
 
+NewRoundKey: TypeAlias = Callable[[Callable[[int], bytes]], RoundKey]
+"""Makes a round key from random bytes, as `RoundKey.generate` does."""
+
+
 # X25519 scalars are multiples of the cofactor 8: with any of them a point of low order, and no
 # other, gives zero. So one fixed scalar finds them all.
 _PROBE: Final = RoundKey(X25519PrivateKey.from_private_bytes(bytes(EXCHANGE_KEY_BYTES)))
 
 
+@lru_cache(maxsize=_CHECKED_KEYS)
 def check_public_key(raw: bytes) -> None:
     """Return if `raw` is the public half that an honest device could have made.
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from attrs import evolve
 
-from fedring.coordinator.announcing import Announcing, lap_s
+from fedring.coordinator.announcing import lap_s
 from fedring.coordinator.conclusion import Conclusion, conclude
 from fedring.coordinator.rounds import Ended
 from fedring.coordinator.strategies import FedAvg, statistics_plan
+from fedring.lab.simulate.devices import Contribute
 from fedring.lab.simulate.fleet import QUICK, TRAIN, SimulatedFleet, paillier_key
-from fedring.lab.simulate.parties import Contribute
 from fedring.shared.contributions import contribution
 from fedring.shared.envelopes import Signed
 from fedring.shared.messages import Announce, Plan
@@ -28,19 +28,14 @@ def contribute(name: str, _announce: Signed[Announce], evaluate: bool) -> IntVec
 
 
 class Finished:
-    """A round of two rings of three, just before it is opened."""
+    """A round of two rings of three, with what it was before it was opened."""
 
     def __init__(self, contribute: Contribute = contribute, plan: Plan = TRAIN) -> None:
         terms = evolve(QUICK, size=3)
         self.fleet = SimulatedFleet([1] * 6, MODEL, contribute, terms=terms, plan=plan)
-        self.announcing: Announcing
-        self.ended: Ended
-        self.fleet.coordinator._ended = self._keep
-        self.fleet.coordinator.begin_round()
-        assert self.fleet.network.run(lambda: hasattr(self, "ended"), 600)
-
-    def _keep(self, announcing: Announcing, ended: Ended) -> None:
-        self.announcing, self.ended = announcing, ended
+        round_ = self.fleet.run_round()
+        assert round_ is not None
+        self.announcing, self.ended = round_.running.announcing, round_.ended
 
 
 def concluded(

@@ -324,6 +324,17 @@ def test_a_round_with_one_answer_has_a_deadline() -> None:
 # -- rings that end void --------------------------------------------------------------------
 
 
+def test_the_ready_time_does_not_run_out_while_the_coordinator_itself_is_cut_off() -> None:
+    story = Story.begun(3)
+    story.ready(1)
+    heard, story.stage.now = story.stage.now, story.stage.now + 2 * SMALL_RINGS.ready_s
+    story.stage.stage(story.round.tick(story.stage.now, alive_at=heard))
+    assert story.ended is None
+    story.stage.stage(story.round.reconnected(story.stage.now))
+    story.ready(2, 3)
+    assert story.contributors() == [(1, 2, 3)]
+
+
 def test_a_void_ring_costs_its_own_contributions_and_this_round_only() -> None:
     story = Story.begun(6)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import click
 from attrs import evolve
 
 from fedring.lab.hapt import ACTIVITIES, MAIN, NAMES, RANGES, evaluation, people
+from fedring.lab.simulate.campaign import Tally, run_schedules
 from fedring.lab.simulate.fleet import QUICK
 from fedring.lab.simulate.plaintext import FEDAVG, Summation, add_up, integer_rounds
 from fedring.lab.simulate.summing import RingSummation
@@ -18,7 +22,7 @@ from fedring.shared.networks import evaluate, initialise
 MOST_DEVICES = len(MAIN.devices)
 
 
-@click.group(epilog="Example: fedring simulate learn --rounds 20")
+@click.group(epilog="Example: fedring simulate faults --schedules 1000")
 def command() -> None:
     """Try a fleet on a virtual network and clock."""
 
@@ -72,3 +76,42 @@ def learn(
         )
     if report is not None:
         report.write_text(json.dumps({"rounds": entries}, indent=1) + "\n")
+
+
+@command.command(epilog="Example: fedring simulate faults --schedules 10000 --json faults.json")
+@click.option("--schedules", type=click.IntRange(1), default=1000, help="How many.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of the first; then one by one.")
+@click.option("--json", "report", type=click.Path(path_type=Path), help="Write the counts here.")
+@click.option("--processes", type=click.IntRange(1), default=os.cpu_count() or 1)
+@click.option("--exit-first", "-x", is_flag=True, help="Stop at the first broken promise.")
+def faults(
+    *, schedules: int, seed: int, report: Path | None, processes: int, exit_first: bool
+) -> None:
+    """Put fleets through faults, and look at every step whether a promise breaks.
+
+    Loss, duplicates, reordering, delay, parties that die, are cut off, deaf, mute or slow, a broker
+    that restarts or forgets, a lost store. The protocol is that of production with small keys that
+    hide nothing; one schedule in 500 has production's. The exit status is 1 when a promise broke.
+    """
+    tally, began = Tally(), time.monotonic()
+    for batch in run_schedules(seed, schedules, processes):
+        tally.add(batch)
+        for failure in batch.failures:
+            click.echo(f"{failure}\n")
+        if exit_first and tally.failures:
+            break
+    seconds = time.monotonic() - began
+    facts = {"seed": seed, **tally.facts(), "seconds": round(seconds, 1)}
+    if report is not None:
+        report.write_text(json.dumps(facts) + "\n")
+    click.echo(
+        f"{tally.schedules:,} schedules, {tally.full:,} of them with production's parameters, "
+        f"in {seconds:.0f} s\n"
+        f"{tally.rounds:,} rounds with faults: {tally.sums:,} ended in a sum "
+        f"({tally.sums / max(1, tally.rounds):.0%}), {tally.rounds - tally.sums:,} void\n"
+        f"{len(tally.failures):,} schedules broke a promise"
+    )
+    for kind, share in tally.shares.items():
+        click.echo(f"  {kind:28} in {share:6.1%} of the schedules")
+    if tally.failures:
+        sys.exit(1)

@@ -7,31 +7,30 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 import phe
-from attrs import define, field, frozen
+from attrs import define, field
 
 from fedring.coordinator.announcing import Announcing, make_announce
+from fedring.coordinator.records import Version
 from fedring.coordinator.rounds import Effect as CoordinatorEffect
-from fedring.coordinator.rounds import Ended
-from fedring.coordinator.sums import Opened, open_rings
 from fedring.device.consent import Consent
 from fedring.device.effects import Effect as DeviceEffect
 from fedring.lab.simulate.cast import cast, coordinator
 from fedring.lab.simulate.cast import device as identity_of
+from fedring.lab.simulate.coordinators import Concluded, SimulatedCoordinator
+from fedring.lab.simulate.devices import Contribute, Setting, SimulatedDevice
 from fedring.lab.simulate.network import CALM, Faults, Network
-from fedring.lab.simulate.parties import (
-    Contribute,
-    Settings,
-    SimulatedCoordinator,
-    SimulatedDevice,
-)
+from fedring.lab.simulate.small_keys import SmallRoundKey
 from fedring.shared.encryption import SUITES, Parameters, generate_key
 from fedring.shared.envelopes import Signed
 from fedring.shared.errors import PeerError
 from fedring.shared.messages import Announce, Plan, RingTerms
 from fedring.shared.models import Model
 from fedring.shared.numbers import IntVector
+from fedring.shared.pairwise import RoundKey
 
 FLEET = "simulated"
+SETTLE_S = 1.0
+"""After the start: time for everybody to hear who is there."""
 
 SMALL = Parameters(dimension=64)
 """Lattice dimension for schedules by the thousand; hides nothing."""
@@ -56,21 +55,6 @@ def paillier_key(bits: int) -> phe.PaillierPrivateKey:
     return generate_key(bits, random=seeded.Random(bits).randbytes)  # noqa: S311  # a simulation repeats itself
 
 
-@frozen
-class Conclusion:
-    """How a simulated round ended.
-
-    Attributes:
-        announce: what was asked.
-        ended: its rings.
-        opened: the sum over all rings that were whole, or None.
-    """
-
-    announce: Signed[Announce]
-    ended: Ended
-    opened: Opened | None
-
-
 @define
 class Record:
     """All that was seen: what the observer of a simulation keeps.
@@ -87,7 +71,7 @@ class Record:
     device_effects: list[tuple[float, str, DeviceEffect]] = field(factory=list)
     coordinator_effects: list[tuple[float, CoordinatorEffect]] = field(factory=list)
     faults: list[tuple[str, PeerError]] = field(factory=list)
-    conclusions: list[Conclusion] = field(factory=list)
+    conclusions: list[Concluded] = field(factory=list)
 
     def contributed(self, device: str, announce: Signed[Announce], values: IntVector) -> None:
         self.contributions.setdefault((announce.message.round, device), []).append(values.copy())
@@ -101,9 +85,12 @@ class Record:
     def complained(self, who: str, fault: PeerError) -> None:
         self.faults.append((who, fault))
 
-    def ended(self, conclusion: Conclusion) -> None:
-        """A round came to its end."""
-        self.conclusions.append(conclusion)
+    def announcing(self, announcing: Announcing) -> None:
+        """A round is about to be announced."""
+
+    def ended(self, concluded: Concluded) -> None:
+        """A round came to its end, and that is stored."""
+        self.conclusions.append(concluded)
 
     def forget(self) -> None:
         """Drop what was seen so far: for runs of many rounds."""
@@ -130,6 +117,8 @@ class SimulatedFleet:
         parameters: of the lattice.
         key_bits: of the Paillier modulus.
         work_s: least and longest time of training.
+        sync_s: how long a record takes to be synced.
+        quick: with a quick cast (see `cast`) and small round keys.
         record: keeps, and may check, what is seen.
     """
 
@@ -148,51 +137,57 @@ class SimulatedFleet:
         parameters: Parameters = SMALL,
         key_bits: int = SMALL_KEY_BITS,
         work_s: tuple[float, float] = (0.5, 3.0),
+        sync_s: float = 0.0,
+        quick: bool = False,
         record: Record | None = None,
     ) -> None:
         self.network = Network(seed, faults)
         self.record = record or Record()
-        self.model = model
         self.plan = plan
         self.terms = terms
-        self.version = 0
         self.random = seeded.Random(seed ^ 0x5EED).randbytes  # noqa: S311  # a simulation repeats itself
         self.bits = bits
         self._suite_name = suite_name
         self._parameters = parameters
-        self._key = paillier_key(key_bits)
+        self._round_key = SmallRoundKey.generate if quick else RoundKey.generate
+        self.private_key = paillier_key(key_bits)
         self.epoch = 1
-        self._cast = cast(FLEET)
+        self._cast = cast(FLEET, quick=quick)
         authority = self._cast.authority
-        settings = Settings(
+        setting = Setting(
             authority=authority,
             consent=Consent(threshold=1, minimum_key_bits=key_bits),
             parameters=parameters,
             contribute=contribute,
             work_s=work_s,
+            sync_s=sync_s,
             random=self.random,
+            round_key=self._round_key,
         )
         self.devices: dict[str, SimulatedDevice] = {}
         for number, threshold in enumerate(thresholds, start=1):
-            identity = identity_of(number, FLEET)
-            device = SimulatedDevice(identity, threshold, self.network, settings, self.record)
+            identity = identity_of(number, FLEET, quick=quick)
+            device = SimulatedDevice(identity, threshold, self.network, setting, self.record)
             self.devices[identity.name] = device
-        self.identity = coordinator(FLEET)
+        self.identity = coordinator(FLEET, quick=quick)
         self.coordinator = SimulatedCoordinator(
             self.network,
             self.record,
             authority=authority,
             identity=self.identity,
+            private_key=self.private_key,
             announce=self._announce,
-            ended=self._ended,
             names={device.identity.number: name for name, device in self.devices.items()},
+            model=model,
             revocation=self._cast.revocation(self.epoch, self.epoch),
+            sync_s=sync_s,
         )
         self.coordinator.start()
         for device in self.devices.values():
             device.start()
+        self.network.run(lambda: False, SETTLE_S)
 
-    def run_round(self, limit_s: float = 600.0) -> Conclusion | None:
+    def run_round(self, limit_s: float = 600.0) -> Concluded | None:
         """Run one round to its end; None when it has none within `limit_s` of simulated time."""
         before = len(self.record.conclusions)
         self.coordinator.begin_round()
@@ -204,8 +199,8 @@ class SimulatedFleet:
     def begin_epoch(self) -> None:
         """The coordinator's store is lost: the owner begins the next epoch, rounds count from 1."""
         self.epoch += 1
-        self.coordinator.crash()
-        self.coordinator.forget(self._cast.revocation(self.epoch, self.epoch))
+        self.coordinator.die()
+        self.coordinator.lose_store(self._cast.revocation(self.epoch, self.epoch))
         self.coordinator.start()
 
     def when(self, condition: Callable[[], bool], action: Callable[[], None]) -> None:
@@ -219,24 +214,21 @@ class SimulatedFleet:
 
         look()
 
-    def _announce(self, number: int) -> Announcing:
+    def _announce(self, epoch: int, number: int, version: Version, model: Model) -> Announcing:
         return make_announce(
             identity=self.identity,
-            epoch=self.epoch,
+            epoch=epoch,
             round_number=number,
-            model=self.model,
-            version=self.version,
-            parent=max(0, self.version - 1),
+            model=model,
+            version=version.version,
+            parent=version.parent,
             plan=self.plan,
             ring=self.terms,
             suite_name=self._suite_name,
             bits=self.bits,
-            public_key=self._key.public_key,
+            public_key=self.private_key.public_key,
             revocation=self.epoch,
             random=self.random,
             parameters=self._parameters,
+            round_key=self._round_key,
         )
-
-    def _ended(self, announcing: Announcing, ended: Ended) -> None:
-        opened = open_rings(announcing.suite, self._key, ended.sums) if ended.sums else None
-        self.record.ended(Conclusion(announcing.announce, ended, opened))

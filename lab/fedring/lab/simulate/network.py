@@ -1,9 +1,10 @@
 """A network that loses, doubles, delays and reorders, on a clock that only the simulation moves.
 
-What a broker promises is kept: a message to somebody who is away waits for him, retained messages
-come with every connect, and what one party sends to another arrives in order. What goes beyond is
-drawn from the seed: loss, duplicates, messages that overtake others, and times when somebody is
-cut off. The same seed gives the same run.
+What a broker promises is kept while nothing is wrong with it: a message to somebody who is away
+waits for him, retained messages come with every connect, and what one party sends to another
+arrives in order. What goes beyond is drawn from the seed (loss, duplicates, delay, messages that
+overtake others) or done to it from outside: parties cut off, deaf or mute for a while, a lame
+link, a broker that restarts and may forget all that it kept. The same seed gives the same run.
 """
 
 from __future__ import annotations
@@ -11,22 +12,27 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Protocol
 
 from attrs import define, field, frozen
 
+BROKER = "broker"
+
 
 @frozen
 class Faults:
-    """How bad the network is.
+    """How bad the network is by itself.
 
     Attributes:
-        loss: share of messages that never arrive, 0..1.
+        loss: share of messages that never arrive, 0..1; retained ones always do.
         duplicates: share that arrive twice, 0..1.
         reordered: share of messages that may overtake those before them, 0..1.
         least_delay_s: shortest time a message is under way.
         most_delay_s: longest; delays are drawn evenly.
+        will_s: longest time until the broker takes somebody who is silent for gone.
     """
 
     loss: float = 0.0
@@ -34,33 +40,93 @@ class Faults:
     reordered: float = 0.0
     least_delay_s: float = 0.001
     most_delay_s: float = 0.005
+    will_s: float = 20.0
 
 
 CALM = Faults()
 """A network on which everything arrives once, within milliseconds."""
 
 
-class Party(Protocol):
-    """Somebody on the network."""
+class Hold(StrEnum):
+    """What can be wrong with a party's link for a while."""
 
+    CUT = "cut off"
+    DEAF = "hears nothing"
+    MUTE = "is not heard"
+
+
+class Party(Protocol):
+    """Somebody on the network.
+
+    Attributes:
+        watches: whether it wants to know who comes and goes.
+    """
+
+    @property
+    def watches(self) -> bool: ...
+    def connected(self) -> None: ...
     def deliver(self, source: str, data: bytes) -> None: ...
     def retained(self, topic: str, data: bytes) -> None: ...
+    def seen(self, name: str, *, online: bool) -> None: ...
 
 
-@define
+@define(eq=False)
 class Link:
     """How one party hangs on the network.
 
     Attributes:
-        up: whether it is connected.
+        party: who.
+        powered: whether it runs at all.
+        holds: what is wrong with the link, and how many times over.
+        lag_s: how much longer messages from and to this party take.
         alive_at: when the connection was last proven alive.
-        waiting: what came while it was away.
+        inbound: what waits at the broker.
+        outbound: what waits at the party.
+        session: counts connections.
     """
 
     party: Party
-    up: bool = True
+    powered: bool = True
+    holds: Counter[Hold] = field(factory=Counter)
+    lag_s: float = 0.0
     alive_at: float = 0.0
-    waiting: list[Callable[[], None]] = field(factory=list)
+    inbound: list[Callable[[], None]] = field(factory=list)
+    outbound: list[Callable[[], None]] = field(factory=list)
+    session: int = 0
+
+    @property
+    def up(self) -> bool:
+        return self.powered and not self.holds[Hold.CUT]
+
+
+@frozen
+class Passage:
+    """One message as it arrived, or not.
+
+    Attributes:
+        sent: when it left.
+        at: when it arrived, or was lost.
+        source: who sent it.
+        to: its receiver.
+        data: the envelope.
+        lost: why it never arrived; "" when it did.
+    """
+
+    sent: float
+    at: float
+    source: str
+    to: str
+    data: bytes = field(repr=False)
+    lost: str = ""
+
+
+@frozen
+class Note:
+    """Something else that happened to somebody."""
+
+    at: float
+    who: str
+    text: str
 
 
 class Network:
@@ -73,40 +139,110 @@ class Network:
     Attributes:
         now: the clock, in seconds.
         random: the seeded source; parties may draw from it as well.
-        sent: messages handed over so far.
+        log: what arrived, got lost, or else happened, since somebody cleared it.
+        happened: kinds of faults that the network itself made, and how often.
+        disturbances: how often anything went wrong, or right again.
+        drops: whether a message (source, receiver, envelope) is to be lost, besides what is drawn.
     """
 
     def __init__(self, seed: int, faults: Faults) -> None:
         self.now = 0.0
         self.random = random.Random(seed)  # noqa: S311  # a simulation repeats itself
         self.faults = faults
-        self.sent = 0
+        self.log: list[Passage | Note] = []
+        self.happened: Counter[str] = Counter()
+        self.disturbances = 0
+        self.drops: Callable[[str, str, bytes], bool] = lambda source, to, data: False  # noqa: ARG005
         self._links: dict[str, Link] = {}
-        self._retained: dict[str, bytes] = {}
+        self._retained: dict[str, tuple[str, bytes]] = {}
+        self._online: dict[str, bool] = {}
         self._order = itertools.count()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._last_arrival: dict[tuple[str, str], float] = {}
+        self._broker_runs = 0
+
+    # -- the clock -------------------------------------------------------------------------
+
+    def at(self, time: float, action: Callable[[], None]) -> None:
+        """Do something at a time."""
+        heapq.heappush(self._queue, (max(time, self.now), next(self._order), action))
+
+    def run(self, until: Callable[[], bool], limit_s: float) -> bool:
+        """Let time pass until a condition holds; False when it has not by `limit_s`."""
+        while not until():
+            if not self._queue or self._queue[0][0] > limit_s:
+                self.now = max(self.now, limit_s)
+                return False
+            time, _, action = heapq.heappop(self._queue)
+            self.now = time
+            action()
+        return True
+
+    def note(self, who: str, text: str) -> None:
+        """Keep in the log what went wrong, or right again."""
+        self.disturbances += 1
+        self.log.append(Note(self.now, who, text))
+
+    # -- links -----------------------------------------------------------------------------
 
     def join(self, name: str, party: Party) -> None:
-        """Connect somebody for the first time, or again after a crash."""
-        waiting = self._links[name].waiting if name in self._links else []
-        self._links[name] = Link(party, alive_at=self.now)
-        self._catch_up(name, waiting)
+        """Power on, for the first time or after a crash."""
+        self.note(name, "starts")
+        link = self._links.setdefault(name, Link(party))
+        link.party, link.powered = party, True
+        if link.up:
+            self._connect(name, link)
 
     def leave(self, name: str) -> None:
-        """Cut somebody off."""
-        self._links[name].up = False
-
-    def come_back(self, name: str) -> None:
-        """Reconnect somebody who was cut off."""
+        """Power off."""
+        self.note(name, "dies")
         link = self._links[name]
-        link.up = True
-        link.alive_at = self.now
-        waiting, link.waiting = link.waiting, []
-        self._catch_up(name, waiting)
+        link.powered = False
+        link.outbound.clear()
+        self._disconnect(name, link)
+
+    def hold(self, name: str, what: Hold) -> None:
+        """Something begins to be wrong with a link; `free` ends it."""
+        link = self._links[name]
+        was_up = link.up
+        link.holds[what] += 1
+        self.note(name, what)
+        if was_up and not link.up:
+            self._disconnect(name, link)
+
+    def free(self, name: str, what: Hold) -> None:
+        """What was wrong with a link is over, once."""
+        link = self._links[name]
+        link.holds[what] -= 1
+        if link.holds[what]:
+            return
+        self.note(name, f"no longer {what}")
+        match what:
+            case Hold.CUT if link.up:
+                self._connect(name, link)
+            case Hold.DEAF if link.up:
+                self._flush(link.inbound)
+            case Hold.MUTE:
+                self._flush(link.outbound)
+
+    def lag(self, name: str, seconds: float) -> None:
+        """Messages from and to a party take so much longer from now on."""
+        self._links[name].lag_s = seconds
+        self.note(name, f"is {seconds:.1f} s slow")
+
+    def lag_of(self, name: str) -> float:
+        return self._links[name].lag_s
 
     def is_up(self, name: str) -> bool:
+        """Whether a party is powered and connected."""
         return self._links[name].up
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everybody is connected and nothing is wrong with any link."""
+        return all(
+            link.up and not link.lag_s and not link.holds.total() for link in self._links.values()
+        )
 
     def alive_at(self, name: str) -> float:
         """When this party's connection was last proven alive: now, while it is up."""
@@ -115,65 +251,147 @@ class Network:
             link.alive_at = self.now
         return link.alive_at
 
-    def at(self, time: float, action: Callable[[], None]) -> None:
-        """Do something at a time."""
-        heapq.heappush(self._queue, (max(time, self.now), next(self._order), action))
+    def restart_broker(self, down_s: float, *, forgets: bool) -> None:
+        """The broker is away for a while; what is in flight is lost, and maybe all it kept."""
+        self.note(BROKER, "restarts and forgets" if forgets else "restarts")
+        self._broker_runs += 1
+        if forgets:
+            self._retained.clear()
+            self._online.clear()
+        for name, link in self._links.items():
+            link.outbound.clear()
+            if forgets:
+                link.inbound.clear()
+            self.hold(name, Hold.CUT)
+            back_at = self.now + down_s + self.random.uniform(0.0, 1.0)
+            self.at(back_at, lambda name=name: self.free(name, Hold.CUT))  # type: ignore[misc]
+
+    # -- messages --------------------------------------------------------------------------
 
     def send(self, source: str, to: str, data: bytes) -> None:
         """Put a message on its way."""
-        self.sent += 1
-        if not self._links[source].up:
+        link, sent = self._links[source], self.now
+        if not link.up:
+            self._lose(sent, source, to, data, "not connected")
             return
-        copies = 1
-        if self.random.random() < self.faults.loss:
-            copies = 0
-        elif self.random.random() < self.faults.duplicates:
-            copies = 2
-        for _ in range(copies):
-            self._fly(lambda: self._arrive(source, to, data), (source, to))
+        if link.holds[Hold.MUTE]:
+            link.outbound.append(lambda: self._dispatch(sent, source, to, data))
+            return
+        self._dispatch(sent, source, to, data)
 
     def publish(self, source: str, topic: str, data: bytes) -> None:
-        """Publish a retained message to everybody."""
-        if not self._links[source].up:
+        """Publish a retained message to everybody else."""
+        link = self._links[source]
+        if not link.up:
             return
-        self._retained[topic] = data
+        if link.holds[Hold.MUTE]:
+            link.outbound.append(lambda: self._spread(source, topic, data))
+            return
+        self._spread(source, topic, data)
+
+    def _dispatch(self, sent: float, source: str, to: str, data: bytes) -> None:
+        copies = 1
+        if self.random.random() < self.faults.loss or self.drops(source, to, data):
+            self.happened["loss"] += 1
+            self._lose(sent, source, to, data, "lost")
+            return
+        if self.random.random() < self.faults.duplicates:
+            self.happened["duplicates"] += 1
+            copies = 2
+
+        def arrive() -> None:
+            self.log.append(Passage(sent, self.now, source, to, data))
+            self._links[to].party.deliver(source, data)
+
+        def perish() -> None:
+            self._lose(sent, source, to, data, "the broker restarted")
+
+        for _ in range(copies):
+            self._fly(arrive, source, to, perish)
+
+    def _spread(self, source: str, topic: str, data: bytes) -> None:
+        self._retained[topic] = source, data
         for name in self._links:
             if name != source:
-                self._fly(lambda name=name: self._show(name, topic, data))  # type: ignore[misc]
+                self._fly(self._showing(name, topic, data), source, name)
 
-    def run(self, until: Callable[[], bool], limit_s: float) -> bool:
-        """Let time pass until a condition holds; False when it has not by `limit_s`."""
-        while not until():
-            if not self._queue or self._queue[0][0] > limit_s:
-                return False
-            time, _, action = heapq.heappop(self._queue)
-            self.now = max(self.now, time)
+    def _showing(self, name: str, topic: str, data: bytes) -> Callable[[], None]:
+        return lambda: self._links[name].party.retained(topic, data)
+
+    def _lose(self, sent: float, source: str, to: str, data: bytes, why: str) -> None:
+        self.disturbances += 1
+        self.log.append(Passage(sent, self.now, source, to, data, why))
+
+    def _fly(
+        self,
+        action: Callable[[], None],
+        source: str,
+        to: str,
+        perish: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Let something arrive at a receiver after a while, unless the broker restarts."""
+        low, high = self.faults.least_delay_s, self.faults.most_delay_s
+        lag_s = self._links[source].lag_s + self._links[to].lag_s
+        time = self.now + self.random.uniform(low, high) + lag_s
+        if self.faults.reordered and self.random.random() < self.faults.reordered:
+            self.happened["reordering"] += time < self._last_arrival.get((source, to), 0.0)
+        else:
+            time = max(time, self._last_arrival.get((source, to), 0.0))
+            self._last_arrival[source, to] = time
+        run = self._broker_runs
+
+        def land() -> None:
+            if run == self._broker_runs:
+                self._land(to, action)
+            else:
+                perish()
+
+        self.at(time, land)
+
+    def _land(self, to: str, action: Callable[[], None]) -> None:
+        link = self._links[to]
+        if not link.up or link.holds[Hold.DEAF]:
+            link.inbound.append(lambda: self._land(to, action))
+        else:
             action()
-        return True
 
-    def _fly(self, action: Callable[[], None], way: tuple[str, str] | None = None) -> None:
-        time = self.now + self.random.uniform(self.faults.least_delay_s, self.faults.most_delay_s)
-        if way is not None and self.random.random() >= self.faults.reordered:
-            time = max(time, self._last_arrival.get(way, 0.0))
-            self._last_arrival[way] = time
-        self.at(time, action)
+    def _flush(self, waiting: list[Callable[[], None]]) -> None:
+        actions = list(waiting)
+        waiting.clear()
+        for action in actions:
+            self.at(self.now, action)
 
-    def _arrive(self, source: str, to: str, data: bytes) -> None:
-        link = self._links.get(to)
-        if link is None:
-            return
-        if not link.up:
-            link.waiting.append(lambda: self._arrive(source, to, data))
-            return
-        link.party.deliver(source, data)
+    # -- coming and going ------------------------------------------------------------------
 
-    def _show(self, name: str, topic: str, data: bytes) -> None:
-        link = self._links[name]
-        if link.up:
-            link.party.retained(topic, data)
+    def _connect(self, name: str, link: Link) -> None:
+        link.session += 1
+        link.alive_at = self.now
+        self._tell(name, online=True)
+        for topic, (source, data) in self._retained.items():
+            if source != name:
+                self._fly(self._showing(name, topic, data), source, name)
+        if link.party.watches:
+            for other, online in self._online.items():
+                self._fly(self._telling(name, other, online=online), other, name)
+        if not link.holds[Hold.DEAF]:
+            self._flush(link.inbound)
+        link.party.connected()
 
-    def _catch_up(self, name: str, waiting: list[Callable[[], None]]) -> None:
-        for topic, data in self._retained.items():
-            self._fly(lambda topic=topic, data=data: self._show(name, topic, data))  # type: ignore[misc]
-        for arrive in waiting:
-            self._fly(arrive)
+    def _disconnect(self, name: str, link: Link) -> None:
+        session = link.session
+
+        def will() -> None:
+            if link.session == session:
+                self._tell(name, online=False)
+
+        self.at(self.now + self.random.uniform(0.1, self.faults.will_s), will)
+
+    def _tell(self, name: str, *, online: bool) -> None:
+        """The broker publishes whether somebody is there; retained."""
+        self._online[name] = online
+        for other, link in self._links.items():
+            if other != name and link.up and link.party.watches:
+                self._fly(self._telling(other, name, online=online), name, other)
+
+    def _telling(self, to: str, name: str, *, online: bool) -> Callable[[], None]:
+        return lambda: self._links[to].party.seen(name, online=online)

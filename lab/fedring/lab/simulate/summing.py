@@ -62,7 +62,7 @@ class RingSummation:
         """
         self._vectors = vectors
         (length,) = {len(vector) for vector in vectors.values()}
-        self.fleet.model = _carrier(length - len(Check))
+        self.fleet.coordinator.stand_in = _carrier(length - len(Check))
         greatest = max(int(np.abs(vector).max()) for vector in vectors.values())
         self.fleet.bits = 8 if greatest <= largest_value(8) else 16
         conclusion = self.fleet.run_round()

@@ -1,0 +1,111 @@
+"""Schedules of faults by the thousand, on all cores."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any
+
+from attrs import define, field
+
+from fedring.lab.simulate.failures import Failure, failure_of
+from fedring.lab.simulate.running import Outcome, run
+from fedring.lab.simulate.schedules import KINDS, Schedule
+from fedring.lab.simulate.watch import Broken
+
+BATCH = 25
+"""Schedules between two looks at what came out."""
+
+
+@define
+class Tally:
+    """What came out of many schedules.
+
+    Attributes:
+        schedules: that were run.
+        full: of these, with production's parameters.
+        rounds: begun while things went wrong.
+        sums: of these, that ended in a sum.
+        failures: promises that broke.
+        kinds: in how many schedules a kind of fault happened.
+    """
+
+    schedules: int = 0
+    full: int = 0
+    rounds: int = 0
+    sums: int = 0
+    failures: list[Failure] = field(factory=list)
+    kinds: Counter[str] = field(factory=Counter)
+
+    def count(self, outcome: Outcome) -> None:
+        """Count how a schedule went."""
+        self.rounds += outcome.rounds
+        self.sums += outcome.sums
+        self.kinds.update(outcome.kinds)
+
+    def add(self, other: Tally) -> None:
+        """Add what another one counted."""
+        self.schedules += other.schedules
+        self.full += other.full
+        self.rounds += other.rounds
+        self.sums += other.sums
+        self.failures += other.failures
+        self.kinds.update(other.kinds)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of schedules in which each kind of fault happened, 0..1."""
+        return {kind: self.kinds[kind] / max(1, self.schedules) for kind in KINDS}
+
+    def facts(self) -> dict[str, Any]:
+        """The counts as JSON holds them."""
+        return {
+            "schedules": self.schedules,
+            "full": self.full,
+            "rounds": self.rounds,
+            "sums": self.sums,
+            "voids": self.rounds - self.sums,
+            "broken": len(self.failures),
+            "broken_seeds": [failure.seed for failure in self.failures],
+            "faults": {kind: round(share, 4) for kind, share in self.shares.items()},
+        }
+
+
+def run_batch(seeds: range) -> Tally:
+    """Run the schedules of these seeds, one after the other."""
+    tally = Tally()
+    gc.disable()  # what a schedule leaves behind can wait for the end of the batch
+    try:
+        for seed in seeds:
+            schedule = Schedule.draw(seed)
+            tally.schedules += 1
+            tally.full += schedule.full
+            try:
+                tally.count(run(schedule))
+            except Broken:
+                failure = failure_of(schedule)
+                assert failure is not None, "a schedule does the same every time"  # noqa: S101
+                tally.failures.append(failure)
+    finally:
+        gc.enable()
+        gc.collect()
+    return tally
+
+
+def run_schedules(first: int, count: int, processes: int) -> Iterator[Tally]:
+    """Run schedules of `count` seeds from `first` on; gives batches as they are done."""
+    end = first + count
+    batches = [range(at, min(at + BATCH, end)) for at in range(first, end, BATCH)]
+    if processes == 1:
+        yield from map(run_batch, batches)
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        futures: list[Future[Tally]] = [pool.submit(run_batch, batch) for batch in batches]
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
