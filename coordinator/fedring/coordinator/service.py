@@ -42,7 +42,7 @@ from fedring.shared.effects import Fact, Report, Send
 from fedring.shared.errors import CertificateError, PeerError, mistakes_alone
 from fedring.shared.identity import Identity
 from fedring.shared.logs import start_logging
-from fedring.shared.memory import forbid_core_dumps
+from fedring.shared.memory import forbid_core_dumps, keep_what_is_loaded
 from fedring.shared.messages import COORDINATOR_NAME
 from fedring.shared.mqtt import Connected, Connection, Disconnected, Event, Message, Will
 from fedring.shared.topics import COORDINATOR, DeviceStatus, Inbox, Topics
@@ -76,6 +76,7 @@ def run(settings: CoordinatorSettings) -> None:
     start_logging()
     forbid_core_dumps()
     with prepare(settings) as standing, mistakes_alone():
+        keep_what_is_loaded()
         asyncio.run(_serve(settings, standing, Position.read(standing.store)))
 
 

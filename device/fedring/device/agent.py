@@ -24,7 +24,7 @@ from importlib.metadata import version
 from typing import Any, ParamSpec, TypeAlias
 
 from fedring.device.consent import Consent
-from fedring.device.data import FileSource
+from fedring.device.data import source_of
 from fedring.device.effects import (
     Abandon,
     Effects,
@@ -48,7 +48,7 @@ from fedring.shared.envelopes import Signed
 from fedring.shared.errors import PeerError, StateError, UserError, mistakes_alone
 from fedring.shared.identity import Role
 from fedring.shared.logs import start_logging
-from fedring.shared.memory import forbid_core_dumps
+from fedring.shared.memory import forbid_core_dumps, keep_what_is_loaded
 from fedring.shared.messages import Announce, ModelReference
 from fedring.shared.mqtt import Connected, Connection, Disconnected, Event, Message, Will
 from fedring.shared.topics import Inbox, ModelChunk, Revoked, Round, Topics
@@ -82,11 +82,11 @@ def run(settings: DeviceSettings) -> None:
     forbid_core_dumps()
     credentials = Credentials.load(settings.fleet, Role.DEVICE)
     identity = credentials.identity
-    if not settings.data.file.is_file():
-        FileSource(settings.data.file, settings.data.source, settings.data.label).read((), ())
+    source_of(settings.data).check()
     with DeviceStore.open(
         settings.state.folder, fleet=identity.fleet, number=identity.number
     ) as store:
+        keep_what_is_loaded()
         asyncio.run(_serve(settings, credentials, store))
 
 
@@ -152,7 +152,7 @@ class Agent:
         self._workshop = Workshop(
             self._library,
             self._preparation,
-            FileSource(settings.data.file, settings.data.source, settings.data.label),
+            source_of(settings.data),
             NumpyTrainer(),
             number=identity.number,
             seed=settings.training.seed,
