@@ -108,7 +108,7 @@ def measure(quick: bool) -> Iterator[Row]:
     tenseal = bfv.Bfv(bfv.load())
     keys = {bits: generate_key(bits, random=os.urandom) for bits in KEY_BITS}
     bench = (
-        Bench(n_turns=3, n_by_phe=10, opened=10_000, packed=(1_000,), keys=keys)
+        Bench(n_turns=3, n_by_phe=10, opened=1_000, packed=(200,), keys=keys)
         if quick
         else Bench(n_turns=9, n_by_phe=5, opened=100_000, packed=(1_000, 9_600), keys=keys)
     )
@@ -296,14 +296,11 @@ def opening(bench: Bench, bits: int, n_contributors: int) -> Iterator[Row]:
         {
             "A": Timed(lambda _: sealed.open(n_contributors)),
             "open": Timed(lambda _: made.open()),
-            "product": Timed(lambda _: made.product()),
         },
         bench.n_turns,
     )
     case = f"{weights(bench.opened)}, {bits} bits, key of 3072"
     yield Row(f"open a sum of {n_contributors} / A, {case}", took["open"], "s", took["A"])
-    name = f"product of {n_contributors} releases, in that / A, {case}"
-    yield Row(name, took["product"], "s", took["A"])
     if n_contributors == 1:
         took = in_turns(
             {
