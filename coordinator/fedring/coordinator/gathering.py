@@ -4,12 +4,15 @@ Members that went round a silent one may hand in several tokens, which share con
 therefore not be added. A token whose members would all release for it is better than any other,
 and of two such the longer one. The first of that kind starts the wait for a better one.
 
+When a token got lost, each member is given a lap of its own and hands in its own body. Those share
+nobody: they are added here, and no member can lose what others have given it.
+
 Source: docs/protocol.md, section 4, step 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
@@ -49,7 +52,7 @@ class Gathering:
     """What comes in during one lap of one ring.
 
     Args:
-        lap: as it was sent out.
+        laps: as they were sent out: one through all members, or one for each of them.
         began: when; the clock.
         thresholds: of the members by device number, as their `ready` says.
         suite: decodes bodies.
@@ -57,14 +60,14 @@ class Gathering:
         tag: makes the fields that open every message of this ring.
 
     Attributes:
-        taken: whether the first member of the lap has shown that it has it.
+        awaited: members that were to begin a token and have not shown that they did.
         best: the token to ask a sum for, or None.
         choose_at: when to stop waiting for a better one; None while none is enough.
     """
 
     def __init__(
         self,
-        lap: Signed[Lap],
+        laps: Sequence[Signed[Lap]],
         *,
         began: float,
         thresholds: Mapping[int, int],
@@ -72,11 +75,11 @@ class Gathering:
         patience_s: float,
         tag: Callable[[], dict[str, Any]],
     ) -> None:
-        self.lap = lap
         self.began = began
-        self.taken = False
+        self.awaited = {lap.message.order[0] for lap in laps}
         self.best: Token | None = None
         self.choose_at: float | None = None
+        self._laps = {lap.payload: lap for lap in laps}
         self._thresholds = thresholds
         self._suite = suite
         self._patience_s = patience_s
@@ -86,14 +89,33 @@ class Gathering:
         self._whole: dict[bytes, int] = {}
 
     @property
-    def order(self) -> tuple[int, ...]:
-        """Device numbers in the order of the lap."""
-        return self.lap.message.order
+    def number(self) -> int:
+        """Of the lap, 1 to 3."""
+        return next(iter(self._laps.values())).message.lap
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether there is one lap for all, and not one for each."""
+        return len(self._laps) == 1
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """Device numbers of all that take part."""
+        return tuple(name for lap in self._laps.values() for name in lap.message.order)
 
     @property
     def complete(self) -> bool:
         """Whether everybody of this lap is in the best token."""
-        return self.best is not None and len(self.best.names) == len(self.order)
+        return self.best is not None and len(self.best.names) == len(self.members)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a token was begun, and none has come that may be opened."""
+        return not self.awaited and (self.best is None or not self.best.enough)
+
+    def laps_of(self, number: int) -> list[bytes]:
+        """The laps in which a member takes part, as envelopes."""
+        return [lap.raw for lap in self._laps.values() if number in lap.message.order]
 
     @property
     def deadline(self) -> float | None:
@@ -111,6 +133,11 @@ class Gathering:
         """How many tokens came in whole."""
         return len(self._whole)
 
+    def begun(self, about: bytes, by: int) -> None:
+        """A member says that it has taken what has this digest."""
+        if any(lap.digest == about and lap.message.order[0] == by for lap in self._laps.values()):
+            self.awaited.discard(by)
+
     def hop(self, hop: Signed[Hop], now: float) -> Passed | Progress | Busy | Refused:
         """A member offers a token; what to answer."""
         message = hop.message
@@ -119,16 +146,17 @@ class Gathering:
         if arrival := self._arrivals.get(hop.digest):
             return self._progress(arrival)
         try:
-            if not self._is_open or not self._is_own(message.lap):
+            lap = self._own_lap(message.lap) if self._is_open else None
+            if lap is None:
                 raise ProtocolError("that lap is over")
-            check_hop(message, self.lap.message, self._suite.body_bytes)
+            check_hop(message, lap.message, self._suite.body_bytes)
             if list(self._whole.values()).count(message.sender) >= MAX_TOKENS_BY_SENDER:
                 raise ProtocolError("too many tokens from one member")
         except PeerError as fault:
             return self._refused(hop.digest, fault.reason)
         if (arrival := self._arrivals.open(hop, now)) is None:
             return Busy(**self._tag(), about=hop.digest)
-        self.taken = True
+        self.awaited -= {lap.message.order[0]} & {*message.names}
         return self._progress(arrival)
 
     def awaits(self, hop_digest: bytes, sender: int) -> bool:
@@ -147,6 +175,8 @@ class Gathering:
             return None
         worth_telling = arrival.add(chunk, now)
         if not arrival.whole:
+            if not self.is_shared and self.choose_at is not None:
+                self.choose_at = now + self._patience_s
             return self._progress(arrival) if worth_telling else None
         hop = arrival.hop
         self._arrivals.close(hop.digest)
@@ -155,12 +185,10 @@ class Gathering:
         except BodyError as fault:
             return self._refused(hop.digest, fault.reason)
         self._whole[hop.digest] = hop.message.sender
-        names = hop.message.names
-        enough = all(self._thresholds[name] < len(names) for name in names)
-        token = Token(names, body, enough)
+        token = self._token(hop.message.names, body)
         if token.beats(self.best):
             self.best = token
-        if enough and self.choose_at is None:
+        if token.enough and (self.choose_at is None or not self.is_shared):
             self.choose_at = now + self._patience_s
         return Passed(**self._tag(), about=hop.digest)
 
@@ -179,12 +207,17 @@ class Gathering:
         self.choose_at = None
         self._arrivals.clear()
 
-    def _is_own(self, raw: bytes) -> bool:
-        """Whether this envelope holds the lap, under our signature or one that was made of it."""
-        if raw == self.lap.raw:
-            return True
+    def _token(self, names: tuple[int, ...], body: Body) -> Token:
+        """What came in, with what is here already where the two share nobody by their laps."""
+        if not self.is_shared and self.best is not None and not {*names} & {*self.best.names}:
+            self._suite.add(body, self.best.body)
+            names = (*self.best.names, *names)
+        return Token(names, body, all(self._thresholds[name] < len(names) for name in names))
+
+    def _own_lap(self, raw: bytes) -> Signed[Lap] | None:
+        """The lap in this envelope, under our signature or one that was made of it."""
         payload, _ = unpack_envelope(raw)
-        return payload == self.lap.payload
+        return self._laps.get(payload)
 
     def _progress(self, arrival: Arrival) -> Progress:
         return Progress(**self._tag(), about=arrival.hop.digest, chunks=arrival.chunks)

@@ -4,8 +4,9 @@ The coordinator is no party to the secrets of a ring: it names the members, lets
 asks whether all in it are still there, and asks each once for its release. It may be slow, deaf or
 restarted at any time; a ring then ends void and costs that round's contributions, nothing else.
 
-A lap is repeated, up to three times, as long as nobody has been asked for a release. After the
-list there is no way back: all releases come, or the ring is void.
+A lap is repeated, up to three times, as long as nobody has been asked for a release. Where a token
+got lost on its way, and in the last lap, each member hands in its own body. After the list there is
+no way back: all releases come, or the ring is void.
 
 Source: docs/protocol.md, section 4, steps 3 to 6.
 """
@@ -126,6 +127,8 @@ class Ring:
         self._begun_at = self._alive_at = 0.0
         self._deadline = 0.0
         self._first_by = 0.0
+        self._is_shared = True
+        self._told_at: dict[int, float] = {}
         self._called: Signed[Call] | None = None
         self._list: Signed[List] | None = None
         self._releases: dict[int, bytes] = {}
@@ -150,6 +153,7 @@ class Ring:
     def start(self, now: float) -> Effects:
         """Send the roster and begin the first lap."""
         note = Report("ring formed", {"ring": self.number, "members": list(self.members)})
+        self._told_at = dict.fromkeys(self.members, now)
         roster = self._membership.roster.raw
         return [note, *(self._send(name, roster) for name in self.members), *self._next_lap(now)]
 
@@ -180,9 +184,9 @@ class Ring:
             case Hop(sender=sender) if gathering:
                 offered = unverified.verified_by(peer, Hop)
                 return [self._answer(sender, gathering.hop(offered, now))]
-            case Taken(about=lap, sender=sender) if gathering and lap == gathering.lap.digest:
+            case Taken(about=about, sender=sender) if gathering and self.stage is Stage.LAP:
                 unverified.verified_by(peer, Taken)
-                gathering.taken |= sender == gathering.order[0]
+                gathering.begun(about, sender)
             case Here():
                 return self._here(unverified.verified_by(peer, Here).message, now)
             case Release():
@@ -190,6 +194,19 @@ class Ring:
             case Refused():
                 return self._refused(peer, unverified.verified_by(peer, Refused).message, now)
         return []
+
+    def ready_again(self, number: int, now: float) -> Effects:
+        """A member repeats its `ready`: the roster has not come to it."""
+        gathering = self.gathering
+        if self.stage is not Stage.LAP or gathering is None:
+            return []
+        if now < self._told_at[number] + self._terms.patience_s / 2:
+            return []
+        self._told_at[number] = now
+        return [
+            self._send(number, raw)
+            for raw in (self._membership.roster.raw, *gathering.laps_of(number))
+        ]
 
     def lost(self, number: int, now: float) -> Effects:
         """A member is gone for this round and has said so, or restarted."""
@@ -234,14 +251,20 @@ class Ring:
         self._alive_at = now
         self._deadline += outage_s
         self._first_by = now + self._terms.patience_s
-        if self.gathering is not None:
-            self.gathering.postpone(outage_s)
-        return self._repeat(now)
+        effects: Effects = []
+        if (gathering := self.gathering) is not None:
+            gathering.postpone(outage_s)
+            others = [name for name in gathering.members if name not in gathering.awaited]
+            if self.stage is Stage.LAP:
+                effects += [self._send(n, raw) for n in others for raw in gathering.laps_of(n)]
+        return effects + self._repeat(now)
 
     # -- laps ------------------------------------------------------------------------------
 
     def _next_lap(self, now: float) -> Effects:
-        number = self.gathering.lap.message.lap + 1 if self.gathering else 1
+        number = self.gathering.number + 1 if self.gathering else 1
+        lost = self.gathering is not None and self.gathering.is_lost
+        self._is_shared &= number < MAX_LAPS and not lost
         highest = max((self._thresholds[name] for name in self._alive), default=0)
         if number > MAX_LAPS:
             return self._void(f"no complete token in {MAX_LAPS} laps")
@@ -253,21 +276,27 @@ class Ring:
         alive = sorted(self._alive)
         start = (number - 1) % len(alive)
         order = tuple(alive[start:] + alive[:start])
-        lap = Lap(**self._tag(), roster=self._membership.digest, lap=number, order=order)
+        laps = [
+            sign(
+                Lap(**self._tag(), roster=self._membership.digest, lap=number, order=one),
+                self._identity,
+            )
+            for one in ([order] if self._is_shared else [(name,) for name in order])
+        ]
         self.gathering = Gathering(
-            sign(lap, self._identity),
+            laps,
             began=now,
             thresholds=self._thresholds,
             suite=self._suite,
             patience_s=self._terms.patience_s,
             tag=self._tag,
         )
-        raw = self.gathering.lap.raw
         self.stage = Stage.LAP
-        self._ask(dict.fromkeys(order, raw), self._terms.lap_s, now)
+        self._ask({}, self._terms.lap_s, now)
         self._first_by = now + self._terms.patience_s
         note = Report("lap", {"ring": self.number, "lap": number, "members": len(order)})
-        return [note, *(self._send(name, raw) for name in order)]
+        sent = [self._send(name, raw) for name in order for raw in self.gathering.laps_of(name)]
+        return [note, *sent]
 
     def _chunk(self, gathering: Gathering, chunk: Chunk, now: float) -> Effects:
         answer = gathering.chunk(chunk, now)
@@ -285,7 +314,7 @@ class Ring:
         names = gathering.best.names
         self._alive &= set(names)
         self.stage = Stage.CALL
-        call = Call(**self._tag(), roster=self._membership.digest, lap=gathering.lap.message.lap)
+        call = Call(**self._tag(), roster=self._membership.digest, lap=gathering.number)
         self._called = sign(call, self._identity)
         raw = self._called.raw
         self._ask(dict.fromkeys(names, raw), self._terms.patience_s, now)
@@ -378,24 +407,25 @@ class Ring:
     @property
     def _first_is_awaited(self) -> bool:
         gathering = self.gathering
-        return self.stage is Stage.LAP and gathering is not None and not gathering.taken
+        if self.stage is not Stage.LAP or gathering is None or not gathering.is_shared:
+            return False
+        return bool(gathering.awaited)
 
     @property
     def _repeat_s(self) -> float:
         return min(REPEAT_S, self._terms.patience_s / 3)
 
     def _repeat(self, now: float) -> Effects:
-        """Ask again whoever has not answered; in a lap, with the roster before it."""
+        """Ask again whoever has not answered; for a lap, whoever has not begun its token."""
         self._repeat_at = now + self._repeat_s
         if self.stage is not Stage.LAP or self.gathering is None:
             return [self._send(name, raw) for name, raw in self._question.items()]
-        whom = self._question
-        if not self.gathering.taken:
-            whom = {self.gathering.order[0]: self.gathering.lap.raw}
-        else:
-            self._repeat_at = now + self._terms.patience_s
-        roster = self._membership.roster.raw
-        return [self._send(name, raw) for name, lap in whom.items() for raw in (roster, lap)]
+        roster = [self._membership.roster.raw] if self.gathering.is_shared else []
+        return [
+            self._send(name, raw)
+            for name in sorted(self.gathering.awaited)
+            for raw in (*roster, *self.gathering.laps_of(name))
+        ]
 
     def _too_late(self, now: float) -> Effects:
         missing = sorted(self._question)

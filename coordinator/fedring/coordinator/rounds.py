@@ -225,7 +225,9 @@ class Round:
         if joined.peer.name != source:
             raise ProtocolError(f"speaks as {joined.peer.name}", sender=source)
         number = joined.number
-        if number in self._ring_of or number in self._waiting or number in self._late:
+        if (ring := self._ring_of.get(number)) is not None:
+            return [*ring.ready_again(number, now)]
+        if number in self._waiting or number in self._late:
             return []
         if number in self._out:
             return []

@@ -24,6 +24,7 @@ from fedring.shared.messages import (
     CHUNK_BYTES,
     COORDINATOR_NAME,
     Call,
+    Here,
     Hop,
     Lap,
     Message,
@@ -132,7 +133,9 @@ class Story:
         return self.ring.gathering
 
     def lap(self) -> Signed[Lap]:
-        return self.gathering.lap
+        """The newest lap, where all members share one."""
+        (lap,) = self.gathering._laps.values()
+        return lap
 
     def token(
         self, names: tuple[int, ...], *, body: bytes | None = None, **changes: Any
@@ -141,7 +144,8 @@ class Story:
         size = self.ring._suite.body_bytes
         fields = {**self.header(names[-1]), "names": names, "size": size, **changes}
         fields["names"] = fields.pop("names_instead", names)
-        hop = sign(Hop(**{"lap": self.lap().raw, **fields}), device(names[-1]))
+        fields.setdefault("lap", next(iter(self.gathering._laps.values())).raw)
+        hop = sign(Hop(**fields), device(names[-1]))
         return Departure(hop, bytes(fields["size"]) if body is None else body, device(names[-1]))
 
     def offers(self, departure: Departure, pieces: int = 99) -> list[str]:
@@ -275,6 +279,94 @@ def test_all_is_asked_again_until_it_is_answered() -> None:
     assert {kind for _, _, kind in lost} >= {"ready", "roster", "lap", "call", "here", "list"}
 
 
+# -- laps of one ---------------------------------------------------------------------------
+
+
+def lose_tokens_of(lap: int) -> Drop:
+    """Loses all tokens of a lap on their way to the coordinator."""
+
+    def loses(post: Post) -> bool:
+        message = post.message
+        if not isinstance(message, Hop) or post.to != COORDINATOR_NAME:
+            return False
+        inner = open_envelope(message.lap).message
+        return isinstance(inner, Lap) and inner.lap == lap
+
+    return loses
+
+
+def to_laps_of_one(n_members: int, **story: Any) -> Story:
+    """A ring whose first token got lost, just after everybody got a lap of its own."""
+    begun = Story.of(n_members, **story)
+    begun.stage.deliver(lose_tokens_of(1))
+    begun.stage.now = QUICK.lap_s
+    begun.stage.stage(begun.ring.tick(QUICK.lap_s, QUICK.lap_s))
+    return begun
+
+
+def own_lap(story: Story, number: int) -> bytes:
+    (lap,) = story.gathering.laps_of(number)
+    return lap
+
+
+def test_after_a_token_got_lost_each_hands_in_its_own_body() -> None:
+    story = Story.of(5)
+    story.stage.wait(QUICK.lap_s + 1.0, lose_tokens_of(1))
+    assert story.laps() == [(1, 2, 3, 4, 5), (2,), (3,), (4,), (5,), (1,)]
+    assert story.contributors == (1, 2, 3, 4, 5)
+    assert story.stage.now < QUICK.lap_s + 1.5
+
+
+def test_a_member_that_was_silent_at_the_call_costs_no_laps_of_one() -> None:
+    story = Story.of(5)
+    story.stage.wait(30.0, lose("here", of="b03"))
+    assert story.laps() == [(1, 2, 3, 4, 5), (2, 4, 5, 1)]
+
+
+def test_in_the_last_lap_each_hands_in_its_own_body() -> None:
+    story = Story.of(5, threshold=1)
+    silent = {1: "b01", 2: "b02"}
+
+    def loses(post: Post) -> bool:
+        message = post.message
+        return isinstance(message, Here) and post.source == silent.get(message.lap)
+
+    story.stage.wait(30.0, loses)
+    assert story.laps() == [(1, 2, 3, 4, 5), (3, 4, 5, 2), (5,), (3,), (4,)]
+    assert story.contributors == (3, 4, 5)
+
+
+def test_laps_of_one_go_on_without_whoever_is_late() -> None:
+    story = to_laps_of_one(5)
+    story.stage.wait(10.0, lose("hop", of="b02"))
+    assert story.contributors == (1, 3, 4, 5)
+    assert story.stage.ended is not None
+
+
+def test_laps_of_one_wait_as_long_as_pieces_come() -> None:
+    story = to_laps_of_one(4, n_weights=3 * TWO_CHUNKS)
+    slow = story.token((2,), lap=own_lap(story, 2))
+    pieces = list(slow.begin())
+    story.stage.deliver(lambda post: post.source == "b02")
+    for piece in pieces:
+        assert story.ring.stage is Stage.LAP
+        story.stage.now += QUICK.patience_s - 0.5
+        story.stage.hand_over(Post("b02", COORDINATOR_NAME, piece))
+        story.stage.stage(story.ring.tick(story.stage.now, story.stage.now))
+    assert {to for to, _ in story.sent(Call)} == {"b01", "b02", "b03", "b04"}
+
+
+def test_nobody_is_counted_twice_in_laps_of_one() -> None:
+    story = to_laps_of_one(4)
+    held = [post for post in story.until("hop") if post.to == COORDINATOR_NAME]
+    assert len(held) == 4
+    for body in (bytes(8 * 38), bytes([1]) * 8 * 38):
+        story.offers(story.token((2,), lap=own_lap(story, 2), body=body))
+    assert story.offers(story.token((1, 2), lap=own_lap(story, 2)), pieces=0) == ["refused"]
+    assert story.gathering.best is not None
+    assert story.gathering.best.names == (2,)
+
+
 # -- what ends void -------------------------------------------------------------------------
 
 
@@ -288,7 +380,7 @@ def test_after_three_laps_the_ring_is_void() -> None:
 def test_three_laps_and_no_more() -> None:
     story = Story.of(4, threshold=1)
     story.stage.wait(90.0, lose("hop"), step=0.5)
-    assert len(story.laps()) == 3
+    assert {message.lap for _, message in story.sent(Lap) if isinstance(message, Lap)} == {1, 2, 3}
     assert story.reason == "no complete token in 3 laps"
 
 
@@ -456,6 +548,29 @@ def test_a_flood_of_headers_takes_no_memory_and_keeps_nobody_out() -> None:
     assert story.offers(story.token((1, 2, 3, 4, 5, 6, 7))) == ["progress", "passed"]
     story.stage.stage(story.ring.tick(QUICK.patience_s, QUICK.patience_s))
     assert story.gathering.arriving == 0
+
+
+def test_a_roster_is_sent_again_to_whoever_says_that_it_is_missing_now_and_then() -> None:
+    story = Story.of(4)
+    story.until("lap")
+    before = len(story.sent(Roster))
+    (ready,) = story.stage.sent(3, Ready)
+    for tenth in range(1, 101):
+        story.stage.now = tenth / 10
+        story.says(3, ready)
+        assert story.offers(story.token((1,)), pieces=0) in (["progress"], ["refused"])
+    again = [to for to, _ in story.sent(Roster)[before:]]
+    assert set(again) == {"b03"}
+    assert len(again) == 10 / (QUICK.patience_s / 2)
+
+
+def test_a_slow_lap_repeats_no_rosters() -> None:
+    story = Story.of(6)
+    story.stage.deliver(lose("hop", of="b02"))
+    story.stage.asleep = {"b01", "b02", "b03", "b04", "b05", "b06"}
+    before = len(story.stage.staged)
+    story.stage.wait(QUICK.lap_s - 1.0)
+    assert [effect for effect in story.stage.staged[before:] if isinstance(effect, Send)] == []
 
 
 def test_when_the_ring_has_its_token_others_are_told_to_forget_theirs() -> None:
