@@ -17,10 +17,18 @@ TEMPLATES = [
 ]
 NOT_SHOWN_AS_DEFAULT = {"file", "seed", "source"}
 """Keys whose default is none, so that the template shows an example."""
+ALTERNATIVES = [["folder", "newest"], ["database", "table", "newest"], ["function"]]
+"""Keys of [data] that stand there instead of `file` and `source`."""
+INSTEAD = {"folder", "database", "table", "function"}
 
 
 def template(package: str, name: str) -> str:
     return resources.files(package).joinpath(name).read_text()
+
+
+def with_shown(source: str, keys: set[str]) -> str:
+    """The template with the lines of these keys in force."""
+    return re.sub(rf"^#(?=({'|'.join(keys)}) = |\[)", "", source, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize(("settings", "package", "name"), TEMPLATES)
@@ -39,7 +47,8 @@ def test_the_template_shows_every_key_with_its_default(
     source = template(package, name)
     plain, shown = tmp_path / "plain.toml", tmp_path / "shown.toml"
     plain.write_text(source)
-    shown.write_text(re.sub(r"^#(?=\w+ = |\[)", "", source, flags=re.MULTILINE))
+    keys = set(re.findall(r"^#(\w+) = ", source, re.MULTILINE))
+    shown.write_text(with_shown(source, keys - INSTEAD))
     defaults: object = load(plain, settings)
     all_shown: object = load(shown, settings)
     for table in attrs.fields(settings):
@@ -47,5 +56,16 @@ def test_the_template_shows_every_key_with_its_default(
         before, after = getattr(defaults, table.name), getattr(all_shown, table.name)
         for key in attrs.fields(type(after)):
             assert re.search(rf"^#?{key.name} = ", source, re.MULTILINE), key.name
-            if before is not None and key.name not in NOT_SHOWN_AS_DEFAULT:
+            if before is not None and key.name not in NOT_SHOWN_AS_DEFAULT | INSTEAD:
                 assert getattr(before, key.name) == getattr(after, key.name), key.name
+
+
+@pytest.mark.parametrize("keys", ALTERNATIVES, ids=lambda keys: str(keys[0]))
+def test_the_template_shows_every_place_of_data_so_that_it_loads(
+    keys: list[str], tmp_path: Path
+) -> None:
+    source = template("fedring.device", "device.toml").replace('\nfile = "data.csv"', "")
+    file = tmp_path / "device.toml"
+    file.write_text(with_shown(source, set(keys)))
+    data = device.DeviceSettings.load(file).data
+    assert getattr(data, keys[0]) is not None

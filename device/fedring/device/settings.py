@@ -6,14 +6,27 @@ announce can widen it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 from attrs import frozen
 
-from fedring.shared.config import BrokerSettings, choice, choices, load, number, path, text, whole
+from fedring.shared.config import (
+    BrokerSettings,
+    FunctionName,
+    choice,
+    choices,
+    function,
+    load,
+    number,
+    path,
+    text,
+    whole,
+)
 from fedring.shared.encryption import SUITES
 from fedring.shared.messages import MAX_ROSTER, MAX_UINT32
+from fedring.shared.samples.dataset import MIN_SAMPLES
 
 
 @frozen(kw_only=True)
@@ -78,18 +91,48 @@ class Limits:
 
 @frozen(kw_only=True)
 class Data:
-    """The data that stays on this device.
+    """The data that stays on this device: read at each round, never written.
+
+    Exactly one of `file`, `folder`, `database` and `function` says where it is.
 
     Attributes:
-        file: read at each round, never written.
-        source: `csv` (a header line, one sample a line) or `npz` (as `write_npz` makes it); empty
-            to go by the ending of the file's name.
-        label: column of the label in a CSV file.
+        file: a CSV file (a header line, one sample a line) or an npz file (see `write_npz`).
+        folder: holds such files; the newest count.
+        database: an SQLite file.
+        function: gives the samples; its module may lie in the folder of `device.toml`.
+        source: `csv` or `npz`, of `file`; empty to go by the ending of its name.
+        table: of `database`: a table or view.
+        newest: most samples of `folder` or `database`, 10..10,000,000.
+        label: column of the label, everywhere but in npz files.
     """
 
-    file: Annotated[Path, path("this device's data file")]
+    file: Annotated[Path | None, path("this device's data file")] = None
+    folder: Annotated[Path | None, path("a folder of data files")] = None
+    database: Annotated[Path | None, path("an SQLite database")] = None
+    function: Annotated[FunctionName | None, function("this device's samples")] = None
     source: Annotated[str, choice("csv", "npz")] = ""
+    table: Annotated[str, text("the name of a table")] = ""
+    newest: Annotated[int, whole(MIN_SAMPLES, 10_000_000, "samples")] = 100_000
     label: Annotated[str, text("the name of a column")] = "label"
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        places = {
+            "file": self.file,
+            "folder": self.folder,
+            "database": self.database,
+            "function": self.function,
+        }
+        given = [key for key, place in places.items() if place is not None]
+        if len(given) != 1:
+            *others, last = (f"`{key}`" for key in places)
+            yield (
+                (given or ["file"])[-1],
+                f"exactly one of {', '.join(others)} and {last} in [data]",
+            )
+        elif self.source and self.file is None:
+            yield "source", "no such key without `file`"
+        elif (self.table == "") is not (self.database is None):
+            yield "table", "`table` with `database`, and nowhere else"
 
 
 @frozen(kw_only=True)

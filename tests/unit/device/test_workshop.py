@@ -37,6 +37,8 @@ class Columns:
     def __init__(self, *names: str) -> None:
         self.names = names
 
+    def check(self) -> None: ...
+
     def read(self, features: Sequence[str], classes: Sequence[str]) -> Dataset:
         if not set(features) <= set(self.names):
             raise DataError("data.csv: no such column", name="data.missing-column")

@@ -293,6 +293,7 @@ def test_the_files_are_those_of_a_fleet(model: str, tmp_path: Path) -> None:
         device = DeviceSettings.load(file)
         assert (device.privacy.threshold, device.training.seed) == (2, 5)
         own = file.parent
+        assert device.data.file is not None
         for used in (device.fleet.key, device.data.file, device.state.folder):
             assert used.parent == own, "a device has all it needs in a folder of its own"
         assert len(read_samples(device.data.file, features, classes)) > 200

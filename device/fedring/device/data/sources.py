@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
-from attrs import frozen
-
-from fedring.shared.samples import Dataset, read_samples
+from fedring.device.data.database import DatabaseSource
+from fedring.device.data.files import FileSource, FolderSource
+from fedring.device.data.function import FunctionSource
+from fedring.device.settings import Data
+from fedring.shared.samples import Dataset
 
 
 class Source(Protocol):
     """Something that has labelled samples."""
+
+    def check(self) -> None:
+        """See, before any model is known, that there is something to read and of which columns.
+
+        Raises:
+            DataError: it is not there, cannot be read, or has no labels or no numbers.
+        """
+        ...
 
     def read(self, features: Sequence[str], classes: Sequence[str]) -> Dataset:
         """The samples as they are now, in the columns and classes of a model.
@@ -27,20 +36,14 @@ class Source(Protocol):
         ...
 
 
-@frozen
-class FileSource:
-    """A CSV or npz file.
-
-    Attributes:
-        path: the file.
-        kind: `csv` or `npz`; empty to go by the ending of its name.
-        label: label column of a CSV file.
-    """
-
-    path: Path
-    kind: str = ""
-    label: str = "label"
-
-    def read(self, features: Sequence[str], classes: Sequence[str]) -> Dataset:
-        """The samples of the file; see `Source.read`."""
-        return read_samples(self.path, features, classes, kind=self.kind, label=self.label)
+def source_of(data: Data) -> Source:
+    """The source that the owner's settings name."""
+    if data.folder is not None:
+        return FolderSource(data.folder, data.newest, data.label)
+    if data.database is not None:
+        return DatabaseSource(data.database, data.table, data.newest, data.label)
+    if data.function is not None:
+        return FunctionSource(data.function, data.label)
+    if data.file is not None:
+        return FileSource(data.file, data.source, data.label)
+    raise AssertionError("settings name a source")

@@ -16,10 +16,12 @@ key; `load` reads a file into them and tells all its mistakes at once:
 
 from fedring.shared.config.broker import BrokerSettings
 from fedring.shared.config.kinds import (
+    FunctionName,
     Kind,
     choice,
     choices,
     flag,
+    function,
     names,
     number,
     path,
@@ -32,11 +34,13 @@ from fedring.shared.config.loading import ConfigMistakesError, Mistake, load
 __all__ = [
     "BrokerSettings",
     "ConfigMistakesError",
+    "FunctionName",
     "Kind",
     "Mistake",
     "choice",
     "choices",
     "flag",
+    "function",
     "load",
     "names",
     "number",

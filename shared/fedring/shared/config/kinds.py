@@ -107,6 +107,34 @@ def path(what: str) -> Kind:
     return Kind(f"the path of {what}", read)
 
 
+@frozen
+class FunctionName:
+    """A Python function that a setting names.
+
+    Attributes:
+        folder: of the configuration file; the module may lie there.
+        module: as `import` takes it.
+        name: of the function.
+    """
+
+    folder: Path
+    module: str
+    name: str
+
+
+def function(what: str) -> Kind:
+    """`module:function`."""
+
+    def read(value: Any, folder: Path) -> FunctionName:
+        _demand(type(value) is str)
+        module, _, name = value.partition(":")
+        if not all(part.isidentifier() for part in (*module.split("."), name)):
+            raise ValueError
+        return FunctionName(folder, module, name)
+
+    return Kind(f"module:function of {what}", read)
+
+
 def names(what: str, at_least: int, at_most: int) -> Kind:
     """A list of distinct texts; becomes a tuple."""
 

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import csv
-import math
-from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-
-import numpy as np
 
 from fedring.shared.errors import DataError
 from fedring.shared.samples.dataset import (
     MAX_DATA_BYTES,
+    MIN_SAMPLES,
     Dataset,
-    bad_number,
+    check_first,
     check_size,
-    class_of,
     columns_of,
     missing,
-    too_large,
     unreadable,
 )
-
-_LARGEST = float(np.finfo(np.float32).max)
+from fedring.shared.samples.rows import Rows
 
 
 def read_csv(
@@ -33,6 +28,7 @@ def read_csv(
     *,
     label: str = "label",
     max_bytes: int = MAX_DATA_BYTES,
+    min_samples: int = MIN_SAMPLES,
 ) -> Dataset:
     """Read the columns of a model from a CSV file.
 
@@ -45,45 +41,54 @@ def read_csv(
         classes: class names that may stand in the label column.
         label: name of the label column.
         max_bytes: most memory for the features.
+        min_samples: fewer are refused.
 
     Raises:
         DataError: the file is missing, damaged, too large or too short, lacks a column, or holds
             something else than finite numbers and known classes; names line and column.
     """
-    values, labels = array("f"), array("q")
-    known = {name: position for position, name in enumerate(classes)}
+    rows = Rows(path, features, classes, max_bytes)
+    with _lines(path) as (header, lines):
+        *wanted, answer = columns_of(path, [*features, label], header)
+        for place, cells in lines:
+            rows.add(place, [cells[at] for at in wanted], cells[answer].strip())
+    check_size(path, len(rows), min_samples)
+    return rows.dataset()
+
+
+def check_csv(path: Path, *, label: str = "label") -> None:
+    """See that a CSV file can be one of samples, by its header and first line.
+
+    Raises:
+        DataError: it is missing or unreadable, or has no label column or no numbers.
+    """
+    with _lines(path) as (header, lines):
+        _, cells = next(lines, ("", []))
+        check_first(path, header, cells, label)
+
+
+@contextmanager
+def _lines(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[str, list[str]]]]]:
+    """Header of a file, and its other lines: where each stands, and its cells."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(lines, [])]
-            *wanted, answer = columns_of(path, [*features, label], header)
-            for cells in lines:
-                if not cells:
-                    continue
-                place = f"line {lines.line_num}"
-                if len(cells) != len(header):
-                    raise DataError(
-                        f"{path}: {place}: {len(cells)} cells, the header has {len(header)}",
-                        name="data.bad-line",
-                    )
-                values.extend([_number(path, place, header[at], cells[at]) for at in wanted])
-                labels.append(class_of(path, place, cells[answer].strip(), known))
-                if len(values) * values.itemsize > max_bytes:
-                    raise too_large(path, max_bytes)
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+
+            def samples() -> Iterator[tuple[str, list[str]]]:
+                for cells in reader:
+                    if not cells:
+                        continue
+                    place = f"line {reader.line_num}"
+                    if len(cells) != len(header):
+                        raise DataError(
+                            f"{path}: {place}: {len(cells)} cells, the header has {len(header)}",
+                            name="data.bad-line",
+                        )
+                    yield place, cells
+
+            yield header, samples()
     except FileNotFoundError as error:
         raise missing(path) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise unreadable(path, error, "a CSV file in UTF-8") from error
-    check_size(path, len(labels))
-    x = np.array(values, np.float32).reshape(-1, len(features))
-    return Dataset(x, np.array(labels, np.int64), tuple(features), tuple(classes))
-
-
-def _number(path: Path, place: str, column: str, cell: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if not abs(value) <= _LARGEST:  # NaN fails every comparison
-        raise bad_number(path, place, column, cell)
-    return value

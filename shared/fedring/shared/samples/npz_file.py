@@ -9,21 +9,17 @@ import numpy as np
 
 from fedring.shared.errors import DataError
 from fedring.shared.npz import TooLargeError, read_arrays
+from fedring.shared.samples.arrays import Table
 from fedring.shared.samples.dataset import (
     MAX_DATA_BYTES,
+    MIN_SAMPLES,
     Dataset,
-    bad_number,
-    check_size,
-    class_of,
-    columns_of,
     missing,
     too_large,
     unreadable,
 )
 
 ARRAYS = ("x", "y", "features")
-MAX_COLUMNS = 65_536
-"""Columns of `x`: each name costs Python more than it takes in the file."""
 
 
 def write_npz(path: Path, data: Dataset) -> None:
@@ -42,6 +38,7 @@ def read_npz(
     classes: Sequence[str],
     *,
     max_bytes: int = MAX_DATA_BYTES,
+    min_samples: int = MIN_SAMPLES,
 ) -> Dataset:
     """Read the columns of a model from an npz file.
 
@@ -53,11 +50,25 @@ def read_npz(
         features: names of the columns wanted, in the order of the model.
         classes: class names that may stand in `y`.
         max_bytes: most memory for any array of the file, as it is stored.
+        min_samples: fewer are refused.
 
     Raises:
         DataError: the file is missing, damaged, too large or too short, lacks an array or column,
             or holds something else than finite numbers and known classes.
     """
+    return _table(path, max_bytes).dataset(features, classes, min_samples)
+
+
+def check_npz(path: Path) -> None:
+    """See that an npz file can be one of samples: its arrays, their types and shapes.
+
+    Raises:
+        DataError: it cannot, or is missing, damaged or too large.
+    """
+    _table(path, MAX_DATA_BYTES)
+
+
+def _table(path: Path, max_bytes: int) -> Table:
     try:
         with path.open("rb") as file:
             x, y, names = read_arrays(file, ARRAYS, max_bytes).values()
@@ -73,26 +84,6 @@ def read_npz(
         ) from error
     except (OSError, ValueError) as error:
         raise unreadable(path, error, "an npz file of numbers and text") from error
-    if x.ndim != 2 or not np.issubdtype(x.dtype, np.number):
-        raise unreadable(path, ValueError("`x` is no table of numbers"), "a file of samples")
-    if y.shape != x.shape[:1] or names.shape != x.shape[1:]:
-        shapes = f"x {x.shape}, y {y.shape}, features {names.shape}"
-        raise unreadable(path, ValueError(f"shapes do not fit: {shapes}"), "a file of samples")
-    if x.shape[1] > MAX_COLUMNS:
-        raise too_large(path, max_bytes)
-    check_size(path, len(y))
-    columns = columns_of(path, features, [str(name) for name in names])
-    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite: seen below
-        chosen = x[:, columns].astype(np.float32)
-    bad = np.argwhere(~np.isfinite(chosen))
-    if len(bad):
-        row, column = bad[0].tolist()
-        value = x[row, columns[column]].item()
-        raise bad_number(path, f"row {row} of x", features[column], value)
-    known = {name: position for position, name in enumerate(classes)}
-    labels, first_rows, which = np.unique(y, return_index=True, return_inverse=True)
-    positions = np.zeros(len(labels), np.int64)
-    for label in np.argsort(first_rows)[: len(classes) + 1]:  # the one too many is refused
-        place = f"row {first_rows[label]} of y"
-        positions[label] = class_of(path, place, str(labels[label]), known)
-    return Dataset(chosen, positions[which], tuple(features), tuple(classes))
+    table = Table(path, x, y, names)
+    table.check(max_bytes)
+    return table
