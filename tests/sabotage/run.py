@@ -10,6 +10,7 @@ runs against that copy. A test that still passes could not fail: the exit status
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -61,10 +62,10 @@ class Sabotage:
             ValueError: the line is not there (any more).
         """
         start = source.find(self.after)
-        before, found, behind = source[start:].partition(f" {self.line}\n")
-        if start < 0 or not found or before.rpartition("\n")[2].strip():
+        found = re.compile(rf"^( *){re.escape(self.line)}$", re.MULTILINE).search(source, start)
+        if start < 0 or found is None:
             raise ValueError(f"{self.file} has no line `{self.line}` after `{self.after}`")
-        return f"{source[:start]}{before} {self.instead}\n{behind}"
+        return f"{source[: found.start()]}{found[1]}{self.instead}{source[found.end() :]}"
 
 
 def sabotages(path: Path = LIST) -> list[Sabotage]:

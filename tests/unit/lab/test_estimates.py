@@ -16,7 +16,7 @@ from fedring.lab.estimates import attacks, distributions, rounding, tables
 from fedring.lab.estimates.__main__ import main
 from fedring.lab.estimates.attacks import Attack, Instance
 from fedring.shared.encryption import PRODUCTION, lattice, parameters
-from fedring.shared.encryption.lattice import MASK_SPLITS, SUM_SPLITS
+from fedring.shared.encryption.lattice import SPLIT
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGE = (DOCS / "encryption.md").read_text(encoding="utf-8")
@@ -76,12 +76,10 @@ def test_the_parameters_and_the_protocol_claim_what_is_computed() -> None:
 
 
 def test_the_products_claim_what_is_proven() -> None:
-    n, eta = PRODUCTION.dimension, PRODUCTION.eta
-    mask = tables.rounded_up(rounding.product_error(n, MASK_SPLITS[0][1], eta))
-    opening = tables.rounded_up(rounding.product_error(n, SUM_SPLITS[0][0], tables.LARGEST_SUM))
+    n = PRODUCTION.dimension
+    most = tables.rounded_up(rounding.product_error(n, SPLIT[0], tables.LARGEST_SUM))
     claims = " ".join((lattice.__doc__ or "").split())
-    assert f"with one key is exact: its error is {mask} at most" in claims
-    assert f"every limb is exact, its error is {opening} at most" in claims
+    assert f"coefficients are {tables.LARGEST_SUM:,} at most: its error is {most} at most" in claims
     factor = ceil(rounding.relative_error(n) / rounding.UNIT_ROUNDOFF)
     assert f"E is {factor} u." in PAGE
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from fedring.lab.estimates import measuring, rounding
 from fedring.lab.estimates.measuring import errors, patterns, words
-from fedring.lab.estimates.tables import LARGEST_SUM
+from fedring.lab.estimates.tables import LARGEST_SUM, TWO_LIMBS
 from fedring.shared.encryption import generate_key, lattice, packing, suite
-from fedring.shared.encryption.lattice import MASK_SPLITS, SUM_SPLITS, Split, exact_product
+from fedring.shared.encryption.lattice import SPLIT, Ring, Split, exact_product
 from fedring.shared.encryption.parameters import LAYOUTS, PRODUCTION
 from fedring.shared.errors import SumError
 from fedring.shared.numbers import SumVector
@@ -67,19 +67,16 @@ def test_the_bound_is_what_the_page_derives() -> None:
 
 
 def test_what_must_be_exact_is_proven_to_be() -> None:
-    for split in (*MASK_SPLITS, *SUM_SPLITS):
-        assert sum(split) == 64
-    _, high = MASK_SPLITS[0]
-    assert rounding.product_error(N, high, ONE_KEY) < 0.5
-    for width in SUM_SPLITS[0]:
+    assert sum(SPLIT) == 64
+    for width in SPLIT:
         assert rounding.product_error(N, width, LARGEST_SUM) < 0.5
     # and what is converted to int64 fits
-    assert 2 ** (MASK_SPLITS[0][0] - 1) * ONE_KEY * N < 2**63
+    assert 2 ** (max(SPLIT) - 1) * LARGEST_SUM * N < 2**63
 
 
 @pytest.mark.parametrize("largest", [ONE_KEY, LARGEST_SUM])
 def test_errors_stay_below_the_bound(largest: int) -> None:
-    seen = measuring.worst_error(lattice.ring(N), largest)
+    seen = measuring.worst_error(Ring(N, TWO_LIMBS), largest)
     assert 0 < seen <= measuring.bound(N, largest)
 
 
@@ -96,21 +93,13 @@ def test_constants_of_the_transform_are_as_near_as_the_proof_assumes() -> None:
         assert off.max() < 2 * rounding.CONSTANT_ERROR
 
 
-def test_sums_of_keys_are_multiplied_exactly() -> None:
-    ring = lattice.ring(N, SUM_SPLITS)
-    assert ring.split == SUM_SPLITS[0]
-    polynomials = [*extremes(ring.split), np.random.default_rng(5).integers(-(1 << 63), 1 << 63, N)]
-    keys = list(patterns(N, LARGEST_SUM).values())
+@pytest.mark.parametrize("largest", [ONE_KEY, LARGEST_SUM])
+def test_keys_and_sums_of_keys_are_multiplied_exactly(largest: int) -> None:
+    ring = lattice.ring(N)
+    polynomials = [*extremes(SPLIT), np.random.default_rng(5).integers(-(1 << 63), 1 << 63, N)]
+    keys = list(patterns(N, largest).values())
     for number, polynomial in enumerate(polynomials):
         assert not errors(ring, polynomial, keys[number % len(keys)]).any()
-
-
-def test_the_high_limb_of_a_mask_is_multiplied_exactly() -> None:
-    ring = lattice.ring(N)
-    assert ring.split == MASK_SPLITS[0]
-    low, high = ring.split
-    for key, pattern in product(patterns(N, ONE_KEY).values(), patterns(N, 1).values()):
-        assert not errors(ring, ends(high, pattern) << low, key).any()
 
 
 def test_opening_leaves_the_noise_as_it_is() -> None:
@@ -167,17 +156,13 @@ def by_radix_two(limb: SumVector, key: SumVector) -> SumVector:
     return np.rint(np.concatenate((back.real, back.imag))).astype(np.int64)
 
 
-@pytest.mark.parametrize(
-    ("splits", "position", "largest"),
-    [(MASK_SPLITS, 1, ONE_KEY), *((SUM_SPLITS, position, LARGEST_SUM) for position in range(3))],
-)
-def test_a_second_transform_gives_the_same_limbs(
-    splits: tuple[Split, ...], position: int, largest: int
-) -> None:
-    ring = lattice.ring(N, splits)
+@pytest.mark.parametrize("position", range(len(SPLIT)))
+def test_a_second_transform_gives_the_same_limbs(position: int) -> None:
+    ring = lattice.ring(N)
     offset = sum(ring.split[:position])
     rng = np.random.default_rng(position)
-    for key, pattern in zip(patterns(N, largest).values(), patterns(N, 1).values(), strict=True):
+    keys = patterns(N, LARGEST_SUM).values()
+    for key, pattern in zip(keys, patterns(N, 1).values(), strict=True):
         for limb in (
             ends(ring.split[position], pattern),
             rng.integers(-1, 2, N) + ends(ring.split[position], pattern) // 2,

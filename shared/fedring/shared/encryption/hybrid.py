@@ -25,7 +25,7 @@ from phe import PaillierPrivateKey, PaillierPublicKey
 
 from fedring.shared.encryption import lattice, packing, paillier
 from fedring.shared.encryption.interface import Body, OneTimeMask, Product, Suite
-from fedring.shared.encryption.lattice import Ring, Transform
+from fedring.shared.encryption.lattice import Transform
 from fedring.shared.encryption.obfuscators import Obfuscators
 from fedring.shared.encryption.parameters import LAYOUTS, PADDING, Parameters
 from fedring.shared.encryption.streams import SEED_BYTES, Random, Stream
@@ -33,7 +33,7 @@ from fedring.shared.errors import SumError
 from fedring.shared.numbers import IntVector, SumVector
 
 AT_A_TIME = 1 << 13
-"""Coefficients of a mask made at a time: both limbs of two polynomials stay in a second cache."""
+"""Coefficients of a mask made at a time: the limbs of two polynomials stay in a second cache."""
 
 
 class Hybrid(Suite):
@@ -87,7 +87,7 @@ class Hybrid(Suite):
         ciphertexts = paillier.add_plain(obfuscators, plaintexts, self.n)
 
         mask: Body = np.empty(self._coefficients, np.uint64)
-        for place, product in self._key_times_public(key, self._ring):
+        for place, product in self._key_times_public(key):
             noise = lattice.centred_binomial(secret, len(product), eta)
             np.add(product, noise.view(np.uint64), out=mask[place])
         key.fill(0)
@@ -115,8 +115,7 @@ class Hybrid(Suite):
 
         slots = self._layout.slots
         values: SumVector = np.empty(self._used * slots, np.int64)
-        exact = lattice.ring(self._parameters.dimension, lattice.SUM_SPLITS)
-        for place, masked in self._key_times_public(key, exact):
+        for place, masked in self._key_times_public(key):
             carried, noise = packing.split_noise(body[place] - masked, self._layout)
             if (largest := int(abs(noise).max())) > bound:
                 raise SumError("noise", f"a residual of {largest}, above {bound:.0f}")
@@ -129,14 +128,14 @@ class Hybrid(Suite):
             raise SumError("padding", "a slot behind the last value is not 0")
         return values[: self.n_values]
 
-    def _key_times_public(self, key: SumVector, ring: Ring) -> Iterator[tuple[slice, Body]]:
+    def _key_times_public(self, key: SumVector) -> Iterator[tuple[slice, Body]]:
         """a * key, a few polynomials at a time, with the place of the coefficients in a body."""
         dimension = self._parameters.dimension
-        transform: Transform = ring.transform(key)
+        transform: Transform = self._ring.transform(key)
         at_a_time = max(1, AT_A_TIME // dimension)
         for start in range(0, self._coefficients, at_a_time * dimension):
             stop = min(start + at_a_time * dimension, self._coefficients)
             n_polynomials = -(-(stop - start) // dimension)
             public = lattice.expand(self._seed, start // dimension, n_polynomials, dimension)
-            product = ring.product(public, transform).reshape(-1)
+            product = self._ring.product(public, transform).reshape(-1)
             yield slice(start, stop), product[: stop - start]

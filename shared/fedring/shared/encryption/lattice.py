@@ -4,15 +4,11 @@ Coefficients are uint64 and wrap around by themselves, so adding two bodies is `
 
 A product of a uniform polynomial `a` and a small key `s` goes through complex FFTs of N/2 points
 (X**N + 1 divides into X**(N/2) - i and its conjugate). float64 holds 53 bits, a coefficient of
-the product up to 87: `a` is split into signed limbs, lowest first.
-- Split (40, 24), for masks. The high limb's product with one key is exact: its error is 0.036 at
-  most, and only 0.5 would make it slip, which would count 2**40-fold. The low limb's error is only
-  more noise, and 0 as a rule.
-- Split (22, 21, 21), for opening sums, where keys have added up to 1,037 at most: every limb is
-  exact, its error is 0.44 at most. Also for masks where the self-test finds that this machine's FFT
-  is worse than IEEE 754 makes it.
-The bounds are proven in docs/encryption.md, section 7, and computed by `scripts/estimate`.
-Every process tests the split against an exact integer product before it uses it.
+the product up to 87: `a` is split into limbs of 22, 21 and 21 bits, signed, lowest first. Every
+limb's product is exact, with one key and with a sum of 1,024 keys, whose coefficients are 1,037 at
+most: its error is 0.44 at most before it is rounded. So a body is the same on every machine.
+The bound is proven in docs/encryption.md, section 7, and computed by `scripts/estimate`; and every
+process compares products with exact integer ones before it uses its FFT.
 
 Not protected: secrets against whoever shares the processor. numpy promises no constant time, and
 freed temporaries are not overwritten.
@@ -36,33 +32,23 @@ Transform: TypeAlias = NDArray[np.complex128]
 Split: TypeAlias = tuple[int, ...]
 """Widths of limbs in bits, lowest first, 64 in all."""
 
-MASK_SPLITS: tuple[Split, ...] = ((40, 24), (22, 21, 21))
-SUM_SPLITS: tuple[Split, ...] = ((22, 21, 21),)
-SELF_TEST_TOLERANCE = 8
-"""Largest error of a coefficient: one key's noise is 21 at most and its check allows 32."""
+SPLIT: Split = (22, 21, 21)
 
 
 class Ring:
-    """R for one N, with products that were tested on this machine.
+    """R for one N; see `ring`.
 
     Args:
         dimension: N, a power of two, 8 or more.
-        splits: to be tried one after the other: `MASK_SPLITS` for products with one key,
-            `SUM_SPLITS` for products with a sum of keys.
-
-    Raises:
-        ArithmeticError: no split gives right products here; encrypting would destroy sums.
+        split: of the polynomials.
     """
 
-    def __init__(self, dimension: int, splits: tuple[Split, ...] = MASK_SPLITS) -> None:
+    def __init__(self, dimension: int, split: Split = SPLIT) -> None:
         self.dimension = dimension
+        self.split = split
         half = dimension // 2
         self._twist: Transform = np.exp(1j * np.pi * np.arange(half) / dimension)
         self._untwist: Transform = self._twist.conj()
-        for self.split in splits:
-            if self._self_test() <= SELF_TEST_TOLERANCE:
-                return
-        raise ArithmeticError("numpy's FFT is too inexact on this machine for lattice products")
 
     def transform(self, key: SumVector) -> Transform:
         """A key, or a sum of keys, ready for products. As secret as the key.
@@ -73,7 +59,7 @@ class Ring:
         return self._forward(key)
 
     def product(self, polynomials: Words, transform: Transform) -> Words:
-        """Each polynomial times the key, modulo q, off by a few units at most.
+        """Each polynomial times the key, modulo q.
 
         Args:
             polynomials: uint64, shape (k, N).
@@ -117,20 +103,29 @@ class Ring:
         polynomials[..., half:] = folded.imag
         return polynomials
 
-    def _self_test(self) -> int:
+    def check(self) -> None:
+        """Compare some products with exact ones.
+
+        Raises:
+            ArithmeticError: this machine's FFT is worse than IEEE 754 makes it; encrypting would
+                destroy sums.
+        """
         rng = np.random.default_rng(self.dimension)
         # as wide as a sum of 1,024 keys gets
         key = np.clip(np.rint(rng.normal(0, 104, self.dimension)), -1037, 1037).astype(np.int64)
         polynomials = rng.integers(0, 1 << 64, (2, self.dimension), np.uint64)
         products = self.product(polynomials, self.transform(key))
-        exact = np.array([exact_product(polynomial, key) for polynomial in polynomials])
-        return int(abs((products - exact).view(np.int64)).max())
+        exact = [exact_product(polynomial, key) for polynomial in polynomials]
+        if not np.array_equal(products, exact):
+            raise ArithmeticError("numpy's FFT is too inexact on this machine for lattice products")
 
 
 @lru_cache(maxsize=4)
-def ring(dimension: int, splits: tuple[Split, ...] = MASK_SPLITS) -> Ring:
-    """The ring for one N and purpose, made and tested once a process."""
-    return Ring(dimension, splits)
+def ring(dimension: int) -> Ring:
+    """The ring for one N, made and checked once a process; raises as `Ring.check` does."""
+    made = Ring(dimension)
+    made.check()
+    return made
 
 
 def exact_product(polynomial: Words, key: SumVector) -> Words:
