@@ -11,10 +11,9 @@ from typing import Any
 
 from attrs import define, field
 
-from fedring.lab.simulate.failures import Failure, failure_of
-from fedring.lab.simulate.running import Outcome, run
+from fedring.lab.simulate.failures import Failure, examine
+from fedring.lab.simulate.running import Outcome
 from fedring.lab.simulate.schedules import KINDS, Schedule
-from fedring.lab.simulate.watch import Broken
 
 BATCH = 25
 """Schedules between two looks at what came out."""
@@ -74,8 +73,8 @@ class Tally:
         }
 
 
-def run_batch(seeds: range) -> Tally:
-    """Run the schedules of these seeds, one after the other."""
+def run_batch(seeds: range, exit_first: bool) -> Tally:
+    """Run the schedules of these seeds, one after the other, all or up to the first failure."""
     tally = Tally()
     gc.disable()  # what a schedule leaves behind can wait for the end of the batch
     try:
@@ -83,27 +82,46 @@ def run_batch(seeds: range) -> Tally:
             schedule = Schedule.draw(seed)
             tally.schedules += 1
             tally.full += schedule.full
-            try:
-                tally.count(run(schedule))
-            except Broken:
-                failure = failure_of(schedule)
-                assert failure is not None, "a schedule does the same every time"  # noqa: S101
-                tally.failures.append(failure)
+            match examine(schedule):
+                case Failure() as failure:
+                    tally.failures.append(failure)
+                    if exit_first:
+                        break
+                case outcome:
+                    tally.count(outcome)
     finally:
         gc.enable()
         gc.collect()
     return tally
 
 
-def run_schedules(first: int, count: int, processes: int) -> Iterator[Tally]:
-    """Run schedules of `count` seeds from `first` on; gives batches as they are done."""
+def run_schedules(
+    first: int, count: int, processes: int, *, exit_first: bool = False
+) -> Iterator[Tally]:
+    """Run the schedules of some seeds; gives batches in their order, as they are done.
+
+    Args:
+        first: the first seed.
+        count: how many.
+        processes: that run side by side; 1 runs them in this one.
+        exit_first: end at the first failure.
+    """
+    for tally in _batches(first, count, processes, exit_first):
+        yield tally
+        if exit_first and tally.failures:
+            return
+
+
+def _batches(first: int, count: int, processes: int, exit_first: bool) -> Iterator[Tally]:
     end = first + count
     batches = [range(at, min(at + BATCH, end)) for at in range(first, end, BATCH)]
     if processes == 1:
-        yield from map(run_batch, batches)
+        yield from (run_batch(batch, exit_first) for batch in batches)
         return
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        futures: list[Future[Tally]] = [pool.submit(run_batch, batch) for batch in batches]
+        futures: list[Future[Tally]] = [
+            pool.submit(run_batch, batch, exit_first) for batch in batches
+        ]
         try:
             for future in futures:
                 yield future.result()

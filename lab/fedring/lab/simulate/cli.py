@@ -94,12 +94,10 @@ def faults(
     hide nothing; one schedule in 500 has production's. The exit status is 1 when a promise broke.
     """
     tally, began = Tally(), time.monotonic()
-    for batch in run_schedules(seed, schedules, processes):
+    for batch in run_schedules(seed, schedules, processes, exit_first=exit_first):
         tally.add(batch)
         for failure in batch.failures:
             click.echo(f"{failure}\n")
-        if exit_first and tally.failures:
-            break
     seconds = time.monotonic() - began
     facts = {"seed": seed, **tally.facts(), "seconds": round(seconds, 1)}
     if report is not None:

@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 
 from fedring.lab.simulate.diagram import diagram
 from fedring.lab.simulate.network import CALM
-from fedring.lab.simulate.running import Run
+from fedring.lab.simulate.running import Outcome, Run
 from fedring.lab.simulate.schedules import Schedule
 from fedring.lab.simulate.watch import Broken
 from fedring.shared.messages import COORDINATOR_NAME
@@ -42,31 +42,30 @@ class Failure:
         )
 
 
-def failure_of(schedule: Schedule) -> Failure | None:
-    """Run a schedule; what it breaks, in a smaller schedule if one does, or None."""
-    found = _break(schedule)
-    if found is None:
-        return None
+def examine(schedule: Schedule) -> Outcome | Failure:
+    """Run a schedule; tells how it went, or what broke, in a smaller schedule if one breaks it."""
+    found = _run(schedule)
+    if isinstance(found, Outcome):
+        return found
     tries = 0
     smaller = _smaller(found.schedule)
     while tries < MOST_TRIES and (candidate := next(smaller, None)) is not None:
         tries += 1
-        again = _break(candidate)
-        if again is not None and _promise(again) == _promise(found):
+        again = _run(candidate)
+        if isinstance(again, Failure) and _promise(again) == _promise(found):
             found = again
             smaller = _smaller(found.schedule)
     return evolve(found, seed=schedule.seed)
 
 
-def _break(schedule: Schedule) -> Failure | None:
+def _run(schedule: Schedule) -> Outcome | Failure:
     run = Run(schedule)
     try:
-        run.go()
+        return run.go()
     except Broken as broken:
         parties = [COORDINATOR_NAME, *run.fleet.devices]
         log = diagram(parties, run.fleet.network.log)
         return Failure(schedule.seed, schedule, str(broken), log)
-    return None
 
 
 def _promise(failure: Failure) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from attrs import frozen
 
 from fedring.coordinator.announcing import Announcing
@@ -43,7 +41,7 @@ class Bodies(Check):
         self.joined: dict[RoundOf, dict[int, Contribution]] = {}
         self.suites: dict[RoundOf, Suite] = {}
         self._values: dict[str, IntVector] = {}
-        self._masks: set[bytes] = set()
+        self._keys: set[int] = set()
         self._tokens: dict[bytes, bytes] = {}
 
     def announcing(self, announcing: Announcing, /) -> None:
@@ -67,13 +65,12 @@ class Bodies(Check):
         """With the first `ready` of a round the device's body of that round is settled."""
         party = self.fleet.devices[device]
         held = party.member._round if party.member else None  # noqa: SLF001
-        assert held is not None  # noqa: S101
+        assert held is not None and held.secrets is not None  # noqa: PT018, S101
         known, number, secrets = (
             self.joined.setdefault(where, {}),
             party.identity.number,
             held.secrets,
         )
-        assert secrets is not None  # noqa: S101
         if number in known:
             require(known[number].secrets is secrets, "one key, one body", device, where)
             return
@@ -81,10 +78,16 @@ class Bodies(Check):
         mask = secrets.body.copy()
         self.suites[where].add_values(mask, -values)
         require(bool(mask.all()), "every coefficient is masked", device, where)
-        fingerprint = sha256(mask.tobytes()).digest()
-        require(fingerprint not in self._masks, "no mask serves twice", device, where)
-        self._masks.add(fingerprint)
+        key = self._key(secrets)
+        require(key not in self._keys, "no key serves twice", device, where)
+        self._keys.add(key)
         known[number] = Contribution(values, secrets.body.copy(), secrets)
+
+    def _key(self, secrets: Secrets) -> int:
+        """The digits of a key that stand in the first ciphertext of its release."""
+        (ciphertexts,) = secrets.mask._ciphertexts._values  # noqa: SLF001
+        digits: int = self.fleet.private_key.raw_decrypt(ciphertexts[0])
+        return digits
 
     def sum_of(self, where: RoundOf, names: tuple[int, ...]) -> bytes:
         """The bodies of these devices, added up, as they travel."""

@@ -94,5 +94,12 @@ class Sums(Check):
         versions = self.fleet.coordinator.store.versions()[::-1]
         stored = [((one.epoch, one.round), one.digest) for one in versions[1:]]
         require(stored == self._history, "the history is what rounds made", stored, self._history)
+        rounds = self.fleet.coordinator.store.rounds()[::-1]
+        numbers = [one.round for one in rounds if one.epoch == epoch]
+        require(numbers == [*range(1, len(numbers) + 1)], "all rounds are known", numbers)
+        open_rounds = [one.round for one in rounds[:-1] if one.outcome is None]
+        require(not open_rounds, "every round before the newest is settled", open_rounds)
+        made = [one.version for one in rounds if one.version is not None]
+        require(made == [one.version for one in versions[1:]], "versions have their rounds", made)
         parents = [one.parent for one in versions]
         require(parents == [0, *range(len(versions) - 1)], "the history is a chain", parents)

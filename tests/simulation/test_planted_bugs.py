@@ -1,0 +1,316 @@
+"""Bugs planted into the production objects are found by `fedring simulate faults`, and soon.
+
+Each plant breaks one line of the protocol, as a hurried change might. The command has to end with
+status 1 within a bounded number of schedules, for the right reason.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from attrs import evolve, frozen
+from click.testing import CliRunner, Result
+
+from fedring.coordinator import gathering, rounds, tables
+from fedring.coordinator.gathering import Token
+from fedring.coordinator.rings import Ring
+from fedring.coordinator.rounds import Ended, Round
+from fedring.coordinator.store import CoordinatorStore
+from fedring.coordinator.strategies import FedAvg
+from fedring.device import member, relay, releases
+from fedring.device.effects import Effects, Joined, Spent, Work
+from fedring.device.member import Member
+from fedring.device.relay import Relay
+from fedring.lab.simulate import failures
+from fedring.lab.simulate.cli import command
+from fedring.lab.simulate.schedules import Schedule
+from fedring.lab.simulate.watch import Broken
+from fedring.shared.encryption import OneTimeMask
+from fedring.shared.encryption.hybrid import Hybrid
+from fedring.shared.envelopes import sign
+from fedring.shared.pairwise import RoundKey
+
+Patch = pytest.MonkeyPatch
+
+
+# -- the device ------------------------------------------------------------------------------
+
+
+def the_threshold_is_checked_by_nobody(patch: Patch) -> None:
+    """Both sides check it; one alone would do."""
+    objection = releases.objection
+    patch.setattr(member, "objection", lambda asked, ring, me, _: objection(asked, ring, me, 0))
+    patch.setattr(gathering, "Token", lambda names, body, _: Token(names, body, enough=True))
+
+
+def joined_is_forgotten(patch: Patch) -> None:
+    begin = Member.__init__
+
+    def forgetful(self: Member, **settings: Any) -> None:
+        begin(self, **settings | {"joined": (0, 0)})
+
+    patch.setattr(Member, "__init__", forgetful)
+
+
+def ready_leaves_before_joined_is_durable(patch: Patch) -> None:
+    worked = Member.worked
+
+    def hurried(self: Member, *work: Any) -> Effects:
+        return sorted(worked(self, *work), key=lambda effect: isinstance(effect, Joined))
+
+    patch.setattr(Member, "worked", hurried)
+
+
+def a_release_leaves_before_it_is_counted(patch: Patch) -> None:
+    asked = Member._asked_for_release
+
+    def hurried(self: Member, *request: Any) -> Effects:
+        return sorted(asked(self, *request), key=lambda effect: isinstance(effect, Spent))
+
+    patch.setattr(Member, "_asked_for_release", hurried)
+
+
+def evaluations_are_counted_after_the_work(patch: Patch) -> None:
+    consider = Member._consider
+
+    def hurried(self: Member, *round_: Any) -> Effects:
+        return sorted(consider(self, *round_), key=lambda effect: not isinstance(effect, Work))
+
+    patch.setattr(Member, "_consider", hurried)
+
+
+def releases_are_counted_from_zero_after_a_restart(patch: Patch) -> None:
+    begin = Member.__init__
+
+    def forgetful(self: Member, **settings: Any) -> None:
+        begin(self, **settings | {"releases": evolve(settings["releases"], total=0)})
+
+    patch.setattr(Member, "__init__", forgetful)
+
+
+def a_repeated_ready_is_made_anew(patch: Patch) -> None:
+    """Recomputed instead of resent: another round key in the same round."""
+    tick = Member.tick
+
+    def anew(self: Member, now: float, alive_at: float) -> Effects:
+        held = self._round
+        if held and held.ready and held.secrets and held.membership is None:
+            held.secrets.round_key = self._new_round_key(self._random)
+            message = evolve(held.ready.message, round_key=held.secrets.round_key.public)
+            held.ready = sign(message, self._identity)
+        return tick(self, now, alive_at)
+
+    patch.setattr(Member, "tick", anew)
+
+
+def a_second_body_is_made_anew(patch: Patch) -> None:
+    """Recomputed instead of kept: other noise under the same key."""
+    hold = Relay._hold
+
+    def anew(self: Relay, about: bytes, source: int, total: Any, *rest: Any) -> Any:
+        if self.added:
+            total = total + np.uint64(1)
+        return hold(self, about, source, total, *rest)
+
+    patch.setattr(Relay, "_hold", anew)
+
+
+def one_round_key_serves_for_ever(patch: Patch) -> None:
+    begin = Member.__init__
+
+    def thrifty(self: Member, **settings: Any) -> None:
+        begin(self, **settings)
+        known: list[RoundKey] = []
+
+        def new(random: Any) -> RoundKey:
+            known.append(known[0] if known else settings["round_key"](random))
+            return known[0]
+
+        self._new_round_key = new
+
+    patch.setattr(Member, "__init__", thrifty)
+
+
+def the_update_is_not_masked(patch: Patch) -> None:
+    body = OneTimeMask.body
+
+    def bare(self: OneTimeMask, values: Any) -> Any:
+        masked = body(self, values)
+        plain = np.zeros_like(masked)
+        self._suite.add_values(plain, values)
+        return plain
+
+    patch.setattr(OneTimeMask, "body", bare)
+
+
+def every_round_has_the_same_key(patch: Patch) -> None:
+    prepare = Hybrid.prepare
+    patch.setattr(Hybrid, "prepare", lambda self, _, *rest: prepare(self, bytes, *rest))
+
+
+def releases_have_no_pads(patch: Patch) -> None:
+    patch.setattr(releases, "pads", lambda *_, n_pieces, **__: [0] * n_pieces)
+
+
+def secrets_are_kept_after_the_release(patch: Patch) -> None:
+    patch.setattr(Member, "_drop_secrets", lambda *_: None)
+
+
+def headers_are_repeated_without_a_pause(patch: Patch) -> None:
+    patch.setattr(relay, "REPEAT_S", 0.001)
+
+
+def a_running_round_is_not_left_for_a_newer_one(patch: Patch) -> None:
+    announced = Member._round_announced
+
+    def stubborn(self: Member, *announce: Any) -> Effects:
+        return [] if self._round is not None else announced(self, *announce)
+
+    patch.setattr(Member, "_round_announced", stubborn)
+
+
+# -- the coordinator -------------------------------------------------------------------------
+
+
+def a_round_number_is_used_again_after_a_crash(patch: Patch) -> None:
+    next_round = CoordinatorStore.next_round
+
+    def again(self: CoordinatorStore) -> tuple[int, int]:
+        left_open = [one.round for one in self.rounds(1) if one.outcome is None]
+        return (self.epoch(), left_open[0]) if left_open else next_round(self)
+
+    patch.setattr(CoordinatorStore, "next_round", again)
+
+
+def a_sum_is_applied_twice(patch: Patch) -> None:
+    step = FedAvg.step
+    patch.setattr(FedAvg, "step", lambda self, model, u: step(self, step(self, model, u), u))
+
+
+def a_ring_is_summed_twice(patch: Patch) -> None:
+    and_end = Round._and_end
+
+    def twice(self: Round, effects: rounds.Effects) -> rounds.Effects:
+        return [
+            evolve(one, sums=one.sums * 2) if isinstance(one, Ended) else one
+            for one in and_end(self, effects)
+        ]
+
+    patch.setattr(Round, "_and_end", twice)
+
+
+def a_name_is_left_out_of_the_list(patch: Patch) -> None:
+    ask = Ring._ask_for_sum
+
+    def short(self: Ring, now: float) -> Any:
+        token = self._token
+        if len(token.names) > 2:
+            assert self.gathering is not None
+            self.gathering.best = evolve(token, names=token.names[:-1])
+        return ask(self, now)
+
+    patch.setattr(Ring, "_ask_for_sum", short)
+
+
+def a_ready_counts_for_two_rings(patch: Patch) -> None:
+    form = Round._form_cohort
+
+    def careless(self: Round, cohort: int, now: float) -> Any:
+        waiting = dict(self._waiting)
+        effects = form(self, cohort, now)
+        self._late |= waiting
+        return effects
+
+    patch.setattr(Round, "_form_cohort", careless)
+
+
+def silence_has_no_end(patch: Patch) -> None:
+    patch.setattr(Ring, "_too_late", lambda *_: [])
+
+
+def rounds_are_not_settled(patch: Patch) -> None:
+    patch.setattr(tables, "settle", lambda *_: None)
+
+
+@frozen
+class Plant:
+    """A bug.
+
+    Attributes:
+        sow: puts it in place.
+        promise: what is said when it is found.
+        within: schedules by which it is found.
+        seed: of the first.
+    """
+
+    sow: Callable[[Patch], None]
+    promise: str
+    within: int = 5
+    seed: int = 0
+
+
+PLANTS = [
+    Plant(the_threshold_is_checked_by_nobody, "more than its threshold", within=10, seed=20),
+    Plant(joined_is_forgotten, "one key, one body"),
+    Plant(ready_leaves_before_joined_is_durable, "joined is durable before ready"),
+    Plant(a_release_leaves_before_it_is_counted, "a release is counted durably before it leaves"),
+    Plant(evaluations_are_counted_after_the_work, "an evaluation is durable before the work"),
+    Plant(
+        releases_are_counted_from_zero_after_a_restart,
+        "a release is counted durably before it leaves",
+    ),
+    Plant(a_repeated_ready_is_made_anew, "one ready a round"),
+    Plant(a_second_body_is_made_anew, "a token is the sum of the bodies that it names"),
+    Plant(one_round_key_serves_for_ever, "round keys are fresh"),
+    Plant(every_round_has_the_same_key, "no key serves twice"),
+    Plant(the_update_is_not_masked, "every coefficient is masked"),
+    Plant(releases_have_no_pads, "less than all releases of a list open nothing"),
+    Plant(secrets_are_kept_after_the_release, "secrets are dropped with the release"),
+    Plant(headers_are_repeated_without_a_pause, "few messages"),
+    Plant(a_running_round_is_not_left_for_a_newer_one, "every round ends"),
+    Plant(a_round_number_is_used_again_after_a_crash, "no round number twice"),
+    Plant(rounds_are_not_settled, "versions have their rounds"),
+    Plant(a_sum_is_applied_twice, "the step is by the mean of the sum, once"),
+    Plant(a_ring_is_summed_twice, "a device contributed to two rings of one round"),
+    Plant(a_name_is_left_out_of_the_list, "sums hold"),
+    Plant(a_ready_counts_for_two_rings, "undisturbed rings end in sums"),
+    Plant(silence_has_no_end, "every round ends"),
+]
+
+
+def faults(*options: str) -> Result:
+    return CliRunner().invoke(command, ["faults", "--processes=1", "--exit-first", *options])
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.sow.__name__)
+def test_a_planted_bug_is_found(plant: Plant, monkeypatch: Patch, tmp_path: Path) -> None:
+    monkeypatch.setattr(failures, "MOST_TRIES", 0)
+    plant.sow(monkeypatch)
+    report = tmp_path / "faults.json"
+    result = faults(f"--schedules={plant.within}", f"--seed={plant.seed}", f"--json={report}")
+    assert result.exit_code == 1, result.output
+    assert json.loads(report.read_text())["broken"] == 1
+    assert plant.promise in result.output.splitlines()[0]
+
+
+def test_a_failure_is_made_small_drawn_and_pasted_as_a_test(monkeypatch: Patch) -> None:
+    joined_is_forgotten(monkeypatch)
+    result = faults("--schedules=5")
+    promise, _, rest = result.output.partition("\n")
+    assert promise.startswith("seed 1: one key, one body: ")
+    drawing, _, rest = rest.partition("As a test:")
+    assert "## b01 dies" in drawing
+    assert re.search(r"\n +[0-9.]+ +\|<----\| .* ready\n", drawing)
+    test = rest.partition("2 schedules, ")[0]
+    drawn = Schedule.draw(1)
+    assert test.count("Happening(") < sum(map(len, drawn.rounds))
+    pasted: dict[str, Any] = {}
+    exec(test, pasted)
+    with pytest.raises(Broken, match="one key, one body"):
+        pasted["test_schedule_1"]()
+    monkeypatch.undo()
+    pasted["test_schedule_1"]()
