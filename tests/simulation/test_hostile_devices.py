@@ -13,21 +13,26 @@ from fedring.coordinator.announcing import Announcing
 from fedring.coordinator.rings import Void
 from fedring.lab.simulate.cast import device
 from fedring.lab.simulate.fleet import QUICK
-from fedring.lab.simulate.rehearsal import Post, Rehearsal
+from fedring.lab.simulate.rehearsal import Drop, Post, Rehearsal
 from fedring.shared.envelopes import digest, sign, unpack_envelope
 from fedring.shared.messages import (
     COORDINATOR_NAME,
     Call,
+    Chunk,
     Here,
     Hop,
     Lap,
     Message,
     Passed,
     Progress,
+    Refused,
     Roster,
     Taken,
     tag,
 )
+
+LIMIT_S = 300.0
+"""By then every round has ended."""
 
 Say: TypeAlias = Callable[[Post, bytes], Iterable[tuple[str, Message]]]
 """(what was heard, its digest) -> what to say to whom."""
@@ -76,18 +81,22 @@ class Play:
                     return False
                 about = digest(message.kind, unpack_envelope(post.data)[0])
                 for to, answer in says(post, about):
-                    raw = sign(answer, device(number)).raw
-                    self.stage.on_its_way.append(Post(device(number).name, to, raw))
+                    self.says(number, answer, to)
                 return True
         return False
 
-    def ends(self, limit_s: float = 300.0) -> float:
+    def says(self, number: int, message: Message, to: str = COORDINATOR_NAME) -> None:
+        """A device says something, whatever its member thinks of it."""
+        raw = sign(message, device(number)).raw
+        self.stage.on_its_way.append(Post(device(number).name, to, raw))
+
+    def ends(self, drop: Drop | None = None) -> float:
         """Let the round end; gives how long it took."""
         began = self.stage.now
-        self.stage.deliver(self.hears)
+        self.stage.deliver(drop or self.hears)
         while self.stage.round is None or not self.stage.round.ended:
-            assert self.stage.now - began < limit_s, "the round does not end"
-            self.stage.wait(0.5, self.hears)
+            assert self.stage.now - began < LIMIT_S, "the round does not end"
+            self.stage.wait(0.5, drop or self.hears)
         return self.stage.now - began
 
     @property
@@ -163,3 +172,44 @@ def test_a_token_that_gets_lost_costs_a_lap_and_not_the_ring(
     honest = {1, 2, 3, 4, 5, 6} - set(puppets)
     assert set(play.contributors) == honest
     assert took < 2 * QUICK.lap_s
+
+
+def claims(names: tuple[int, ...]) -> Say:
+    """Hands the coordinator a token of nothing, with everybody's name on it."""
+    (*_, me) = names
+
+    def says(post: Post, about: bytes) -> Iterable[tuple[str, Message]]:
+        message = post.message
+        header = tag("rehearsal", 1, message.round, me)
+        if isinstance(message, Lap) and set(message.order) >= set(names):
+            size = 8 * 38
+            hop = Hop(**header, lap=post.data, names=names, size=size)
+            yield COORDINATOR_NAME, hop
+            about = sign(hop, device(me)).digest
+            yield COORDINATOR_NAME, Chunk(**header, hop=about, index=0, data=bytes(size))
+        if isinstance(message, Call):
+            yield COORDINATOR_NAME, Here(**header, roster=message.roster, lap=message.lap)
+
+    return says
+
+
+def test_a_token_that_names_others_without_their_bodies_excludes_nobody() -> None:
+    """Whoever is not in it says so at the call; that tells against the token, not against him."""
+    play = Play.of(6, {6: claims((1, 2, 3, 4, 5, 6))})
+    play.ends()
+    assert play.contributors == (1, 2, 3, 4, 5)
+
+
+def test_whoever_disowns_its_own_body_is_left_out() -> None:
+    """The same answer again, when nobody else can have put its name there."""
+
+    def disowns(post: Post) -> bool:
+        if not isinstance(post.message, Call) or post.to != "b03":
+            return play.hears(post)
+        about = digest("call", unpack_envelope(post.data)[0])
+        play.says(3, Refused(**play.header(3), about=about, reason="not me"))
+        return True
+
+    play = Play.of(5, {})
+    play.ends(disowns)
+    assert play.contributors == (1, 2, 4, 5)

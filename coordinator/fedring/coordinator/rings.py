@@ -383,12 +383,24 @@ class Ring:
         )
         if self._list is not None and refused.about == self._list.digest:
             return [note, *self._void(f"{peer.name} refused the list: {refused.reason}")]
-        own = {self._membership.digest, self._announce.digest}
-        if self._called is not None and self.stage is Stage.CALL:
-            own.add(self._called.digest)
-        if refused.about in own:
+        if self._called is not None and refused.about == self._called.digest:
+            return [note, *self._disowned(peer.number, now)]
+        if refused.about in (self._membership.digest, self._announce.digest):
             return [note, *self.lost(peer.number, now)]
         return [note]
+
+    def _disowned(self, number: int, now: float) -> Effects:
+        """A member named in the token says that it is in none.
+
+        Whoever handed the token on may have put that name there: so each hands in its own, and
+        only a member that disowns what it handed in itself is left out.
+        """
+        if self.stage is not Stage.CALL:
+            return []
+        if not self._is_shared:
+            return self.lost(number, now)
+        self._is_shared = False
+        return self._next_lap(now)
 
     # -- silence and the end ---------------------------------------------------------------
 

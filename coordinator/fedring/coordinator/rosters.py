@@ -18,7 +18,9 @@ from fedring.shared.membership import Joined
 from fedring.shared.messages import MAX_ROSTER
 
 BENCH_AFTER = 2
-"""Rings in a row that a device may break by silence before it sits out."""
+"""Rings in a row that a device breaks by silence before it sits out."""
+FORGIVEN_AFTER = 4
+"""Rings seen through that make up for one broken: nobody breaks more than every fifth for long."""
 BENCH_ROUNDS = 3
 """Rounds that it then sits out."""
 
@@ -115,7 +117,7 @@ class Bench:
     one another.
 
     Attributes:
-        strikes: rings broken in a row, by device number.
+        strikes: weight of the rings broken, less one for each ring seen through since, by number.
         until: first round that a benched device may join again.
     """
 
@@ -124,15 +126,18 @@ class Bench:
 
     def silent(self, number: int, round_number: int) -> bool:
         """Note that a device went silent between list and release; tells whether it is benched."""
-        self.strikes[number] = self.strikes.get(number, 0) + 1
-        if self.strikes[number] < BENCH_AFTER:
+        enough = BENCH_AFTER * FORGIVEN_AFTER
+        self.strikes[number] = min(enough, self.strikes.get(number, 0) + FORGIVEN_AFTER)
+        if self.strikes[number] < enough:
             return False
         self.until[number] = round_number + BENCH_ROUNDS + 1
         return True
 
     def contributed(self, number: int) -> None:
         """Note that a device saw a ring through."""
-        self.strikes.pop(number, None)
+        left = self.strikes.pop(number, 0) - 1
+        if left > 0:
+            self.strikes[number] = left
         self.until.pop(number, None)
 
     def rounds_left(self, number: int, round_number: int) -> int:

@@ -2,10 +2,19 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedring.coordinator.rosters import BENCH_AFTER, BENCH_ROUNDS, Bench, Choice, Cohorts, choose
+from fedring.coordinator.rosters import (
+    BENCH_AFTER,
+    BENCH_ROUNDS,
+    FORGIVEN_AFTER,
+    Bench,
+    Choice,
+    Cohorts,
+    choose,
+)
 from fedring.lab.simulate.cast import cast, device
 from fedring.shared.envelopes import sign
 from fedring.shared.identity import Identity
@@ -142,12 +151,36 @@ def test_only_repeated_silence_benches() -> None:
     assert [bench.rounds_left(7, 13 + later) for later in range(BENCH_ROUNDS + 1)] == [3, 2, 1, 0]
 
 
-def test_a_sum_wipes_the_slate() -> None:
+def test_sums_make_up_for_a_silence() -> None:
     bench = Bench()
     bench.silent(7, 10)
-    bench.contributed(7)
+    for _ in range(FORGIVEN_AFTER):
+        bench.contributed(7)
+    assert bench.strikes == {}
     assert not bench.silent(7, 12)
     assert bench.rounds_left(7, 13) == 0
+
+
+@pytest.mark.parametrize("every", range(2, 10))
+def test_whoever_breaks_rings_now_and_then_is_benched_if_it_is_often(every: int) -> None:
+    bench = Bench()
+    benched = False
+    for number in range(200):
+        if number % every:
+            bench.contributed(7)
+        else:
+            benched |= bench.silent(7, number)
+    assert benched == (every <= FORGIVEN_AFTER)
+
+
+def test_whoever_comes_back_and_does_it_again_is_benched_at_once() -> None:
+    bench = Bench()
+    for number in range(9):
+        bench.silent(7, number)
+    assert bench.silent(7, 20)
+    for _ in range(BENCH_AFTER * FORGIVEN_AFTER):
+        bench.contributed(7)
+    assert not bench.silent(7, 40)
 
 
 def test_one_devices_silence_is_nobody_elses() -> None:
