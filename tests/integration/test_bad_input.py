@@ -147,6 +147,15 @@ MISTAKES: dict[str, tuple[str, list[Change], list[str]]] = {
             "fedring: hint: check `file` in the settings",
         ],
     ),
+    "data without labels": (
+        "device",
+        [('b01.csv"', 'b01.csv"\nlabel = "lable"')],
+        [
+            "{data}/b01.csv: no column `lable` [data.missing-column]",
+            "fedring: hint: `lable`: did you mean `label`?",
+            "fedring: hint: columns of the file: `warmth`, `light`, `label`",
+        ],
+    ),
     "model too large": (
         "coordinator",
         [('kind = "softmax"', 'kind = "mlp"'), ("hidden = []", "hidden = [8192, 8192]")],

@@ -153,10 +153,11 @@ def columns_of(origin: Origin, wanted: Sequence[str], found: Sequence[str]) -> l
         guesses = [f"`{name}`: did you mean `{close[0]}`?" for name, close in near.items() if close]
         if len(found) == 1 and ";" in found[0]:
             guesses = ["columns are separated by commas, not semicolons"]
+        where = " of the file" if isinstance(origin, Path) else ""
         raise DataError(
             f"{origin}: no column {_listed(absent)}",
             name="data.missing-column",
-            hint="\n".join([*guesses, f"columns of the file: {_listed(found)}"]),
+            hint="\n".join([*guesses, f"columns{where}: {_listed(found)}"]),
         )
     doubled = [name for name in wanted if times[name] > 1]
     if doubled:
