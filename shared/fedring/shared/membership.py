@@ -93,7 +93,12 @@ def read_ready(
             sender=peer.name,
             kind=message.kind,
         )
-    check_public_key(message.round_key)
+    try:
+        check_public_key(message.round_key)
+    except ProtocolError as fault:
+        raise ProtocolError(
+            f"{peer.name}'s {fault.reason}", sender=peer.name, kind=message.kind
+        ) from fault
     return Joined(peer, ready)
 
 
