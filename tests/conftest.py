@@ -37,9 +37,20 @@ class Program:
     install: str
 
 
+def _find_libfaketime() -> str | None:
+    found = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
+    return next(map(str, found), None)
+
+
 PROGRAMS = {
     "mosquitto": Program("Mosquitto", find_mosquitto, INSTALL_MOSQUITTO),
     "apt": Program("apt", lambda: shutil.which("apt-get"), "another system: apt is Debian's"),
+    "libfaketime": Program("libfaketime", _find_libfaketime, "sudo apt-get install libfaketime"),
+    "root": Program(
+        "root (who may mount and cut links)",
+        lambda: shutil.which("ip") if os.geteuid() == 0 else None,
+        "run it as root, with iproute2",
+    ),
     "strace": Program("strace", lambda: shutil.which("strace"), "sudo apt-get install strace"),
 }
 NOT_RUN = pytest.StashKey[dict[str, list[str]]]()
@@ -55,6 +66,12 @@ def mosquitto() -> Path:
 def strace() -> Path:
     """Path of the strace program; a test that asks for it does not run where there is none."""
     return _found("strace")
+
+
+@pytest.fixture(scope="session")
+def libfaketime() -> Path:
+    """Path of the library; a test that asks for it does not run where there is none."""
+    return _found("libfaketime")
 
 
 def _found(program: str) -> Path:
