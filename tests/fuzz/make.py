@@ -334,6 +334,12 @@ def bad_inputs(good: dict[tuple[str, str], bytes]) -> Iterator[Good]:
         yield "message", f"a-rate-of-{name}", damaged
     for nested in ("manifest", "revocation-payload"):
         yield nested, "arrays-one-in-the-other", b"\xdc\x10\x00" * 300 + bytes(4200)
+    manifest = msgpack.unpackb(good["manifest", "mlp"])
+    yield "manifest", "keys-in-another-order", msgpack.packb(dict(reversed(manifest.items())))
+    yield "manifest", "a-key-too-many", msgpack.packb(manifest | {"more": 1})
+    listed = msgpack.unpackb(good["revocation-payload", "three"])
+    for name, numbers in (("descending", [77, 3]), ("twice", [3, 3]), ("the-coordinator", [0, 3])):
+        yield "revocation-payload", f"numbers-{name}", msgpack.packb(listed | {"revoked": numbers})
     yield "certificate", "of-the-authority", people.authority().certificate
     yield "certificate", "a-byte-behind", good["certificate", "device"] + b"\0"
     prime = 2**255 - 19

@@ -134,7 +134,7 @@ def complaint_of(stage: Rehearsal, number: int, source: str, raw: bytes) -> Peer
     member = stage.actors[number].member
     before = picture(member)
     with pytest.raises(PeerError) as caught:
-        member.receive(source, raw, stage.now)
+        member.receive(source, raw, stage.now + 0.01)
     assert picture(member) == before
     return caught.value
 
@@ -144,7 +144,7 @@ def complaint_of_coordinator(stage: Rehearsal, source: str, raw: bytes) -> PeerE
     assert stage.round is not None
     before = picture(stage.round)
     with pytest.raises(PeerError) as caught:
-        stage.round.receive(source, raw, stage.now)
+        stage.round.receive(source, raw, stage.now + 0.01)
     assert picture(stage.round) == before
     return caught.value
 
@@ -524,6 +524,7 @@ def complains(stage: Rehearsal, post: Post) -> bool:
     machine = stage.round if actor is None else actor.member
     heard = stage.complaints if actor is None else actor.complaints
     before, n_before = picture(machine), len(heard)
+    stage.now += 0.01
     stage.hand_over(post)
     if len(heard) == n_before:
         return False

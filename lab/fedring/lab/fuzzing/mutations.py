@@ -159,13 +159,23 @@ class Mutator:
             return tree.packed()
         at, to = draw.randrange(len(node.children)), draw.randrange(len(node.children))
         child = node.children[at]
-        match draw.randrange(8):
+        if node.is_map and draw.random() < 0.5:  # keys with their values
+            at, to = at - at % 2, to - to % 2
+            pair = node.children[at : at + 2]
+            if draw.random() < 0.7:
+                del node.children[at : at + 2]
+            if draw.random() < 0.7:
+                node.children[to:to] = pair
+            return tree.packed()
+        match draw.randrange(9):
             case 0:
                 del node.children[at]
             case 1:
                 node.children.insert(to, child)
             case 2:
                 node.children[at], node.children[to] = node.children[to], child
+            case 8:
+                node.children[at] = _Raw(_spelled_long(_packed(child)))
             case 3:
                 node.children[at] = _Raw(draw.choice(_RAW))
             case 4:
@@ -266,6 +276,22 @@ def _packed(value: Any) -> bytes:
     if isinstance(value, _Raw):
         return value.data
     return bytes(msgpack.packb(value))
+
+
+def _spelled_long(packed: bytes) -> bytes:
+    """The same value with its number or length in more bytes than it needs."""
+    first, rest = packed[0], packed[1:]
+    if first < 0x80:
+        return b"\xcf" + first.to_bytes(8, "big")
+    if first < 0x90:
+        return b"\xdf" + (first & 0x0F).to_bytes(4, "big") + rest
+    if first < 0xA0:
+        return b"\xdd" + (first & 0x0F).to_bytes(4, "big") + rest
+    if first < 0xC0:
+        return b"\xdb" + (first & 0x1F).to_bytes(4, "big") + rest
+    if first == 0xC4:  # bytes, their length in one byte
+        return b"\xc6\0\0\0" + rest
+    return packed
 
 
 def _tree(data: bytes, levels: int = _LEVELS) -> Any:
