@@ -21,8 +21,8 @@ from fedring.coordinator.strategies import Strategy, mean_update, normalise
 from fedring.coordinator.sums import open_rings
 from fedring.shared import networks
 from fedring.shared.contributions import read_sum
-from fedring.shared.errors import SumError
 from fedring.shared.models import Model
+from fedring.shared.numbers import MeanVector, SumVector
 from fedring.shared.samples import Dataset
 
 
@@ -67,7 +67,17 @@ def conclude(
     announce = announcing.announce.message
     if not ended.sums:
         return Conclusion(None, (), ended.voids, {})
-    opened = open_rings(announcing.suite, private_key, ended.sums)
+
+    def update_of(total: SumVector, n_contributors: int) -> MeanVector:
+        read = read_sum(total, n_contributors, announce.bits)
+        return mean_update(read.update, read.weight, announce.plan, announce.bits)
+
+    def accept(total: SumVector, n_contributors: int) -> None:
+        # Each value is in its range: any one contributor can take the samples of all others away.
+        if announce.plan.task == "statistics":
+            normalise(model, update_of(total, n_contributors))
+
+    opened = open_rings(announcing.suite, private_key, ended.sums, accept)
     members = {ring.label: len(ring.names) for ring in ended.sums}
     bad = tuple(
         Void(int(label), reason, members[label]) for label, reason in opened.bad_rings.items()
@@ -76,18 +86,10 @@ def conclude(
     if not opened.names:
         return Conclusion(None, (), voids, {})
     total = read_sum(opened.total, len(opened.names), announce.bits)
-    update = mean_update(total.update, total.weight, announce.plan, announce.bits)
+    update = update_of(opened.total, len(opened.names))
     metrics: dict[str, Any] = {"clipped": total.clipped}
     if announce.plan.task == "statistics":
-        try:
-            following = normalise(model, update)
-        except SumError as failure:  # each value is in its range: any one contributor can do that
-            spoiled = tuple(
-                Void(int(ring.label), str(failure), members[ring.label])
-                for ring in ended.sums
-                if ring.label not in opened.bad_rings
-            )
-            return Conclusion(None, (), (*voids, *spoiled), {})
+        following = normalise(model, update)
     else:
         following = strategy.step(model, update)
         if total.evaluated and announce.plan.evaluation_samples:

@@ -9,7 +9,8 @@ ring nobody can tell, since the pads hide it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from attrs import cmp_using, field, frozen
@@ -57,7 +58,20 @@ class Opened:
     bad_rings: dict[str, str]
 
 
-def open_rings(suite: Suite, private_key: PaillierPrivateKey, rings: Sequence[RingSum]) -> Opened:
+Accept: TypeAlias = Callable[[SumVector, int], object]
+"""Looks at a sum and its number of contributors; raises `SumError` when it cannot be used."""
+
+
+def accept_all(_total: SumVector, _n_contributors: int) -> None:
+    """Every sum of the right form will do."""
+
+
+def open_rings(
+    suite: Suite,
+    private_key: PaillierPrivateKey,
+    rings: Sequence[RingSum],
+    accept: Accept = accept_all,
+) -> Opened:
     """Open the sum over rings, as many at once as cannot overflow.
 
     Takes some 0.2 s for each decryption (in suite `paillier` up to 0.7 s), one unless a check
@@ -67,6 +81,7 @@ def open_rings(suite: Suite, private_key: PaillierPrivateKey, rings: Sequence[Ri
         suite: of the announce that all these rings answered.
         private_key: belongs to the suite's public key.
         rings: of one round; no device is in two of them.
+        accept: looks at what a sum means, after the checks of its form.
 
     Raises:
         ValueError: a device is in two rings, or one ring is more than can be opened.
@@ -81,7 +96,7 @@ def open_rings(suite: Suite, private_key: PaillierPrivateKey, rings: Sequence[Ri
     while pending:
         batch = pending.popleft()
         try:
-            total += _open(suite, private_key, batch)
+            total += _open(suite, private_key, batch, accept)
             good += batch
         except SumError as failure:
             if len(batch) == 1:
@@ -91,7 +106,9 @@ def open_rings(suite: Suite, private_key: PaillierPrivateKey, rings: Sequence[Ri
     return Opened(total, tuple(name for ring in good for name in ring.names), bad_rings)
 
 
-def _open(suite: Suite, private_key: PaillierPrivateKey, rings: Sequence[RingSum]) -> SumVector:
+def _open(
+    suite: Suite, private_key: PaillierPrivateKey, rings: Sequence[RingSum], accept: Accept
+) -> SumVector:
     body = rings[0].body.copy()
     for ring in rings[1:]:
         suite.add(body, ring.body)
@@ -99,6 +116,7 @@ def _open(suite: Suite, private_key: PaillierPrivateKey, rings: Sequence[RingSum
     n_contributors = sum(len(ring.names) for ring in rings)
     total = suite.open(private_key, body, product, n_contributors)
     read_sum(total, n_contributors, suite.bits)
+    accept(total, n_contributors)
     return total
 
 

@@ -92,27 +92,46 @@ def test_no_ring_gives_no_model(finished: Finished) -> None:
     assert conclusion.contributors == ()
 
 
-def test_statistics_of_no_samples_void_the_round_and_nothing_else() -> None:
-    """Every value is in its range: one contributor can take the samples of all others away."""
-
-    def count(name: str, _announce: Signed[Announce], _evaluate: bool) -> IntVector:
-        vector = np.full(1 + 2 * len(MODEL.features), 100, np.int32)
-        vector[0] = -32_000 if int(name[1:]) == 3 else 100
-        return contribution(vector)
-
-    stage = Finished(contribute=count, plan=statistics_plan(TRAIN))
-    conclusion = conclude(
-        stage.announcing,
-        stage.ended,
+def statistics_of(finished: Finished) -> Conclusion:
+    return conclude(
+        finished.announcing,
+        finished.ended,
         private_key=paillier_key(256),
         model=MODEL,
         strategy=FedAvg(),
         evaluation=None,
     )
+
+
+def without_samples(*numbers: int) -> Contribute:
+    """Statistics in which these devices take away the samples of all others."""
+
+    def count(name: str, _announce: Signed[Announce], _evaluate: bool) -> IntVector:
+        vector = np.full(1 + 2 * len(MODEL.features), 100, np.int32)
+        vector[0] = -32_000 if int(name[1:]) in numbers else 100
+        return contribution(vector)
+
+    return count
+
+
+def test_statistics_of_no_samples_void_the_round_and_nothing_else() -> None:
+    """Every value is in its range, so no other check notices."""
+    conclusion = statistics_of(Finished(without_samples(3, 4), statistics_plan(TRAIN)))
     assert conclusion.model is None
     assert conclusion.contributors == ()
     assert {void.ring for void in conclusion.voids} == {1, 2}
     assert all("no samples" in void.reason for void in conclusion.voids)
+
+
+def test_statistics_of_no_samples_in_one_ring_are_left_out_of_the_others() -> None:
+    finished = Finished(without_samples(3), statistics_plan(TRAIN))
+    (spoilt,) = [ring for ring in finished.ended.sums if 3 in ring.names]
+    conclusion = statistics_of(finished)
+    assert conclusion.model is not None
+    assert set(conclusion.contributors) == {1, 2, 3, 4, 5, 6} - {*spoilt.names}
+    (void,) = conclusion.voids
+    assert (void.ring, void.members) == (int(spoilt.label), 3)
+    assert "no samples" in void.reason
 
 
 def test_a_lap_has_time_for_every_byte_twice_a_hop() -> None:

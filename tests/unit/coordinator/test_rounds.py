@@ -137,9 +137,11 @@ def test_two_rings_run_side_by_side_and_open_together(monkeypatch: pytest.Monkey
     opened: list[int] = []
     original = sums._open
 
-    def counted(suite: Suite, key: PaillierPrivateKey, rings: Sequence[RingSum]) -> SumVector:
+    def counted(
+        suite: Suite, key: PaillierPrivateKey, rings: Sequence[RingSum], accept: sums.Accept
+    ) -> SumVector:
         opened.append(len(rings))
-        return original(suite, key, rings)
+        return original(suite, key, rings, accept)
 
     monkeypatch.setattr(sums, "_open", counted)
     assert story.contributors() == [(1, 3, 5), (2, 4, 6)]
