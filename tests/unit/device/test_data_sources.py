@@ -360,6 +360,26 @@ def test_a_locked_database_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert len(source.read(TEMP, WARM)) == 10
 
 
+def test_half_a_transaction_is_left_to_who_wrote_it(tmp_path: Path) -> None:
+    path = database_of(tmp_path / "own.db", rows=warm(10))
+    cut_off = tmp_path / "cut_off.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("PRAGMA cache_spill = 1")
+        writer.execute("PRAGMA cache_size = 1")
+        writer.execute("BEGIN")
+        writer.executemany("INSERT INTO own VALUES (?, zeroblob(5000))", [(n,) for n in range(20)])
+        cut_off.write_bytes(path.read_bytes())
+        journal = Path(f"{path}-journal").read_bytes()
+    Path(f"{cut_off}-journal").write_bytes(journal)
+    before = cut_off.read_bytes()
+    source = DatabaseSource(cut_off, "own", MANY)
+    assert mistake(source.check).name == "data.unfinished"
+    assert (cut_off.read_bytes(), Path(f"{cut_off}-journal").read_bytes()) == (before, journal)
+    with closing(sqlite3.connect(cut_off)) as writer:
+        writer.execute("SELECT * FROM own").fetchall()
+    assert len(source.read(TEMP, WARM)) == 10
+
+
 def test_a_cell_as_large_as_memory_is_not_read(tmp_path: Path) -> None:
     path = database_of(
         tmp_path / "own.db", "CREATE TABLE own (temp, label, picture)", rows=warm(10)

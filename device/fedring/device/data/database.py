@@ -122,6 +122,13 @@ class DatabaseSource:
                     name="data.locked",
                     hint="commit often there, or set PRAGMA journal_mode = WAL",
                 ) from error
+            if "readonly" in str(error) or "unable to open" in str(error):
+                raise DataError(
+                    f"{self.path}: SQLite cannot read it without writing ({error})",
+                    name="data.unfinished",
+                    hint="was the program that fills it cut off? Start it once: it repairs the"
+                    " database. In WAL mode this user needs the right to write in the folder",
+                ) from error
             raise unreadable(self.path, error, "an SQLite database that can be read") from error
 
     def _no_table(self, tables: Sequence[str]) -> DataError:

@@ -25,7 +25,9 @@ MIN_SAMPLES = 10
 MAX_DATA_BYTES = 64 * 2**20
 """Most bytes of features read into memory: 300,000 samples of 56 features."""
 
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max)
+"""Most that a feature may be, and least with a minus before it."""
+
 _COMPARED = 1_000  # columns in which a misspelt one is looked for: comparing is slow
 
 
@@ -113,7 +115,7 @@ def _finite(cell: object) -> float | None:
         value = float(cell)  # type: ignore[arg-type]  # whatever it is: it says so itself
     except (TypeError, ValueError, OverflowError):
         return None
-    return value if abs(value) <= _LARGEST else None  # NaN fails every comparison
+    return value if abs(value) <= LARGEST else None  # NaN fails every comparison
 
 
 def too_large(origin: Origin, max_bytes: int) -> DataError:
