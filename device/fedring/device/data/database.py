@@ -116,13 +116,15 @@ class DatabaseSource:
                     raise self._no_table(list(tables))
                 yield database
         except sqlite3.Error as error:
-            if "locked" in str(error):
+            # Errors of the sqlite3 module itself have no code; the lowest byte tells the kind.
+            kind = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise DataError(
                     f"{self.path}: another program kept it locked for {PATIENCE_S:g} s",
                     name="data.locked",
                     hint="commit often there, or set PRAGMA journal_mode = WAL",
                 ) from error
-            if "readonly" in str(error) or "unable to open" in str(error):
+            if kind in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
                 raise DataError(
                     f"{self.path}: SQLite cannot read it without writing ({error})",
                     name="data.unfinished",
