@@ -61,7 +61,7 @@ def test_a_strict_benchmark_fails_for_a_goal_missed(tmp_path: Path) -> None:
     program.write_text(strict)
 
     def run(*options: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, program, "--json", file, *options]
+        command = [sys.executable, str(program), "--json", str(file), *options]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     done = run()
