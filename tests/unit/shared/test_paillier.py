@@ -77,6 +77,10 @@ def test_the_table_computes_powers_under_keys_of_any_size(bits: int, seed: bytes
     ones = (1 << bits // 2) - 1
     assert base.obfuscator(lambda n_bytes: b"\xff" * n_bytes) == pow(h_s, ones, n * n)
     assert base.obfuscator(bytes) == 1
+    one_by_one, together = Stream(seed), Stream(seed)
+    assert base.obfuscators(3, together.read) == [
+        base.obfuscator(one_by_one.read) for _ in range(3)
+    ]
 
 
 def test_a_key_under_which_nothing_is_hidden_is_refused() -> None:

@@ -72,7 +72,7 @@ class Obfuscators:
         if len(taken) < count:
             base = fixed_base(self.n)
             stream = Stream(random(SEED_BYTES))
-            taken += [base.obfuscator(stream.read) for _ in range(count - len(taken))]
+            taken += base.obfuscators(count - len(taken), stream.read)
         return taken
 
     def erase(self) -> None:
