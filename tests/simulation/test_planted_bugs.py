@@ -29,9 +29,11 @@ from fedring.lab.simulate import failures
 from fedring.lab.simulate.cli import command
 from fedring.lab.simulate.schedules import Schedule
 from fedring.lab.simulate.watch import Broken
+from fedring.shared.effects import Send
 from fedring.shared.encryption import OneTimeMask
 from fedring.shared.encryption.hybrid import Hybrid
 from fedring.shared.envelopes import sign
+from fedring.shared.messages import COORDINATOR_NAME, Busy
 from fedring.shared.pairwise import RoundKey
 
 Patch = pytest.MonkeyPatch
@@ -152,6 +154,38 @@ def every_round_has_the_same_key(patch: Patch) -> None:
     patch.setattr(Hybrid, "prepare", lambda self, _, *rest: prepare(self, bytes, *rest))
 
 
+def an_update_is_changed_on_its_way_to_the_mask(patch: Patch) -> None:
+    body = OneTimeMask.body
+
+    def other(self: OneTimeMask, values: Any) -> Any:
+        changed = values.copy()
+        changed[0] //= 2
+        return body(self, changed)
+
+    patch.setattr(OneTimeMask, "body", other)
+
+
+def a_report_tells_a_key(patch: Patch) -> None:
+    where = Member._where
+
+    def told(held: Any) -> Any:
+        keys = {"key": held.secrets.round_key.exponent} if held.secrets else {}
+        return {**where(held), **{name: repr(key).encode() for name, key in keys.items()}}
+
+    patch.setattr(Member, "_where", staticmethod(told))
+
+
+def a_message_tells_a_key(patch: Patch) -> None:
+    answer = Member._still_here
+
+    def told(self: Member, held: Any, call: Any) -> Any:
+        key = held.secrets.round_key.exponent.to_bytes(8, "little")
+        told = Busy(**self._tag(held), about=bytes(24) + key)
+        return [*answer(self, held, call), Send(COORDINATOR_NAME, sign(told, self._identity).raw)]
+
+    patch.setattr(Member, "_still_here", told)
+
+
 def releases_have_no_pads(patch: Patch) -> None:
     patch.setattr(releases, "pads", lambda *_, n_pieces, **__: [0] * n_pieces)
 
@@ -244,17 +278,15 @@ class Plant:
         sow: puts it in place.
         promise: what is said when it is found.
         within: schedules by which it is found.
-        seed: of the first.
     """
 
     sow: Callable[[Patch], None]
     promise: str
-    within: int = 5
-    seed: int = 0
+    within: int = 40
 
 
 PLANTS = [
-    Plant(the_threshold_is_checked_by_nobody, "more than its threshold", within=10, seed=20),
+    Plant(the_threshold_is_checked_by_nobody, "more than its threshold", within=100),
     Plant(joined_is_forgotten, "one key, one body"),
     Plant(ready_leaves_before_joined_is_durable, "joined is durable before ready"),
     Plant(a_release_leaves_before_it_is_counted, "a release is counted durably before it leaves"),
@@ -268,6 +300,9 @@ PLANTS = [
     Plant(one_round_key_serves_for_ever, "round keys are fresh"),
     Plant(every_round_has_the_same_key, "no key serves twice"),
     Plant(the_update_is_not_masked, "every coefficient is masked"),
+    Plant(an_update_is_changed_on_its_way_to_the_mask, "the sum is exact"),
+    Plant(a_report_tells_a_key, "reports hold nothing but words and numbers"),
+    Plant(a_message_tells_a_key, "round keys stay"),
     Plant(releases_have_no_pads, "less than all releases of a list open nothing"),
     Plant(secrets_are_kept_after_the_release, "secrets are dropped with the release"),
     Plant(headers_are_repeated_without_a_pause, "few messages"),
@@ -291,7 +326,7 @@ def test_a_planted_bug_is_found(plant: Plant, monkeypatch: Patch, tmp_path: Path
     monkeypatch.setattr(failures, "MOST_TRIES", 0)
     plant.sow(monkeypatch)
     report = tmp_path / "faults.json"
-    result = faults(f"--schedules={plant.within}", f"--seed={plant.seed}", f"--json={report}")
+    result = faults(f"--schedules={plant.within}", f"--json={report}")
     assert result.exit_code == 1, result.output
     assert json.loads(report.read_text())["broken"] == 1
     assert plant.promise in result.output.splitlines()[0]

@@ -372,7 +372,8 @@ class Network:
                 self._fly(self._showing(name, topic, data), source, name)
         if link.party.watches:
             for other, online in self._online.items():
-                self._fly(self._telling(name, other, online=online), other, name)
+                if other != name:
+                    self._fly(self._telling(name, other, online=online), other, name)
         if not link.holds[Hold.DEAF]:
             self._flush(link.inbound)
         link.party.connected()
