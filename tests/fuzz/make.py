@@ -8,10 +8,12 @@ import io
 import json
 import math
 import random
+import sqlite3
 import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +295,7 @@ def file_inputs(folder: Path) -> Iterator[Good]:
     yield "samples-csv", "twelve", csv().encode()
     yield "samples-csv", "quoted", csv().replace("day", '"day"').replace("\n", "\r\n").encode()
     yield "samples-npz", "twelve", npz(x=samples().x, y=np.array(files.CLASSES)[samples().y])
+    yield "samples-database", "twelve", database(folder / "own.db")
     yield "predict-lines", "with-names", csv().encode()
     yield "predict-lines", "without-names", b"1,2\n-3.5,4e1\n\n0,0\n"
     note = {"version": 3, "round": 7}
@@ -372,6 +375,9 @@ def bad_inputs(good: dict[tuple[str, str], bytes]) -> Iterator[Good]:
         yield record, "nested", b"[" * 2_000
         yield record, "nothing", b""
     yield "version-record", "nan", good["version-record", "train"].replace(b"0.75", b"NaN")
+    database = good["samples-database", "twelve"]
+    damaged = database.replace(b"CREATE TABLE", b"CREATE TABL\xff")
+    yield "samples-database", "damage-that-is-no-text", damaged
     yield from bad_arrays()
     der = x509_der(people.key(7)).replace(P256, bytes.fromhex("268648ce3d030107"))
     pem = b"-----BEGIN PRIVATE KEY-----\n%b-----END PRIVATE KEY-----\n"
@@ -433,6 +439,16 @@ def npz(**arrays: Any) -> bytes:
     file = io.BytesIO()
     np.savez(file, features=np.array(files.FEATURES), **arrays)
     return file.getvalue()
+
+
+def database(path: Path) -> bytes:
+    rows = [line.split(",") for line in csv().splitlines()[1:]]
+    with closing(sqlite3.connect(path)) as written:
+        written.execute("PRAGMA page_size = 512")
+        written.execute("CREATE TABLE samples (light REAL, time INTEGER, warmth REAL, label TEXT)")
+        written.executemany("INSERT INTO samples VALUES (?, ?, ?, ?)", rows)
+        written.commit()
+    return path.read_bytes()
 
 
 def normalised() -> Model:

@@ -266,6 +266,8 @@ class Database:
             raise
         except sqlite3.DatabaseError as error:
             _raise(error, f"{self._kind} {path or self.path}")
+        except UnicodeDecodeError as error:  # what SQLite says quotes from the file
+            raise _damaged(f"{self._kind} {path or self.path}", error) from error
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -326,6 +328,14 @@ def _unusable(path: Path, error: OSError) -> StateError:
     return StateError(f"{path}: {error.strerror}", name="state.unusable")
 
 
+def _damaged(what: str, error: Exception) -> StateError:
+    return StateError(
+        f"the {what} is damaged: {error}",
+        name="state.damaged",
+        hint="move the file away; a coordinator then restores its newest backup",
+    )
+
+
 def _raise(error: sqlite3.DatabaseError, what: str) -> NoReturn:
     # Names may be longer and tell more, such as SQLITE_BUSY_SNAPSHOT.
     name: str = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
@@ -338,11 +348,7 @@ def _raise(error: sqlite3.DatabaseError, what: str) -> NoReturn:
             hint="make room on that disk, then start again",
         ) from error
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        raise StateError(
-            f"the {what} is damaged: {error}",
-            name="state.damaged",
-            hint="move the file away; a coordinator then restores its newest backup",
-        ) from error
+        raise _damaged(what, error) from error
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         raise StateError(
             f"another process kept the {what} busy for {BUSY_S:g} s", name="state.in-use"

@@ -341,6 +341,19 @@ def test_what_is_no_database_is_told(tmp_path: Path) -> None:
     assert "not an SQLite database" in mistake(source.check).text
 
 
+def test_a_database_whose_damage_is_no_text_is_told(tmp_path: Path) -> None:
+    """SQLite quotes from the file, and Python cannot read what it quotes."""
+    path = database_of(tmp_path / "own.db", rows=warm(10))
+    whole = path.read_bytes()
+    assert b"CREATE TABLE" in whole
+    path.write_bytes(whole.replace(b"CREATE TABLE", b"CREATE TABL\xff"))
+    source = DatabaseSource(path, "own", MANY)
+    for read in (source.check, lambda: source.read(TEMP, WARM)):
+        error = mistake(read)
+        assert error.name == "data.unreadable"
+        assert "not an SQLite database" in error.text
+
+
 def test_a_name_with_signs_of_an_address_is_a_name(tmp_path: Path) -> None:
     path = database_of(tmp_path / "a%20b?mode=rwc#c.db", rows=warm(10))
     assert len(DatabaseSource(path, "own", MANY).read(TEMP, WARM)) == 10

@@ -144,6 +144,17 @@ def test_a_damaged_file_is_told_with_the_remedy(path: Path) -> None:
     assert "backup" in caught.value.hint
 
 
+def test_damage_that_is_no_text_is_told_as_well(path: Path) -> None:
+    """SQLite quotes from the file, and Python cannot read what it quotes."""
+    open_database(path).close()
+    whole = path.read_bytes()
+    assert b"CREATE TABLE" in whole
+    path.write_bytes(whole.replace(b"CREATE TABLE", b"CREATE TABL\xff"))
+    with pytest.raises(StateError, match="is damaged") as caught:
+        open_database(path)
+    assert caught.value.name == "state.damaged"
+
+
 def test_a_copy_is_one_private_file_and_can_replace_another(
     database: Database, path: Path, tmp_path: Path
 ) -> None:

@@ -115,7 +115,7 @@ class DatabaseSource:
                 if self.table not in tables:
                     raise self._no_table(list(tables))
                 yield database
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter: it quotes from the file
             # Errors of the sqlite3 module itself have no code; the lowest byte tells the kind.
             kind = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
             if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

@@ -1,7 +1,6 @@
 """Decoders of files: what users write and copy, what one part of the house keeps for another.
 
-A folder for the files is made once a process. What SQLite itself reads is not damaged here byte by
-byte but inside a backup, the one way on which somebody else's database comes in.
+A folder for the files is made once a process.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 from fedring.coordinator.backups import MANIFEST, restore
 from fedring.coordinator.records import Outcome, Version
 from fedring.coordinator.settings import CoordinatorSettings
+from fedring.device.data.database import DatabaseSource
 from fedring.device.predict import load_model, predict_lines
 from fedring.device.settings import DeviceSettings
 from fedring.fleet.passphrases import unprotect
@@ -41,7 +42,7 @@ from fedring.shared.errors import (
 )
 from fedring.shared.identity import Authority
 from fedring.shared.models import Model, load_npz, save_npz
-from fedring.shared.samples import Dataset, read_samples, write_npz
+from fedring.shared.samples import Dataset, check_samples, read_samples, write_npz
 
 FEATURES, CLASSES = ("light", "warmth"), ("day", "night")
 _JSON_TOKENS: Final = (b"NaN", b"1e999", b"9" * 5000, b'"\\ud800"', b"[", b'{"a":', b"null", b"-1")
@@ -68,6 +69,7 @@ _NPY_TOKENS: Final = (
         b"[]",
     ),
 )
+_SQL_TOKENS: Final = (b"light", b"samples", b"VIEW", b"WITHOUT ROWID", b'"', b"\xff", b"\0\0\0")
 _PEM_TOKENS: Final = (b"-----BEGIN CERTIFICATE-----\n", b"-----END", b"=", b"\n", b"A", b"n=9")
 
 
@@ -87,6 +89,9 @@ def targets() -> Iterator[Target]:
     yield Target("fleet-register", _register, (StateError,), Form.TEXT, _JSON_TOKENS, 60)
     yield Target("samples-csv", _samples("csv"), (DataError,), Form.TEXT, _CSV_TOKENS, 150)
     yield Target("samples-npz", _samples("npz"), (DataError,), Form.ZIP, _NPY_TOKENS, 150)
+    yield Target(
+        "samples-database", _samples_database, (DataError,), tokens=_SQL_TOKENS, inputs=100
+    )
     yield Target("predict-lines", _predict_lines, (DataError,), Form.TEXT, _CSV_TOKENS, 150)
     yield Target("model-file", _model_file, (ModelError,), Form.ZIP, _NPY_TOKENS, 100)
     yield Target("version-record", _version_record, (StateError,), Form.TEXT, _JSON_TOKENS)
@@ -162,13 +167,26 @@ def _register(data: bytes) -> None:
 
 def _samples(kind: str) -> Callable[[bytes], None]:
     def samples(data: bytes) -> None:
-        read = read_samples(_file(f"own.{kind}", data), FEATURES, CLASSES)
-        demand(bool(np.isfinite(read.x).all()), "features that are not finite")
-        again = _folder() / "again.npz"
-        write_npz(again, read)
-        same(_shown(read_samples(again, FEATURES, CLASSES)), _shown(read))
+        path = _file(f"own.{kind}", data)
+        with suppress(DataError):
+            check_samples(path)
+        _check_samples(read_samples(path, FEATURES, CLASSES))
 
     return samples
+
+
+def _samples_database(data: bytes) -> None:
+    source = DatabaseSource(_file("own.db", data), "samples", newest=1_000)
+    with suppress(DataError):
+        source.check()
+    _check_samples(source.read(FEATURES, CLASSES))
+
+
+def _check_samples(read: Dataset) -> None:
+    demand(bool(np.isfinite(read.x).all()), "features that are not finite")
+    again = _folder() / "again.npz"
+    write_npz(again, read)
+    same(_shown(read_samples(again, FEATURES, CLASSES)), _shown(read))
 
 
 def _shown(data: Dataset) -> tuple[object, ...]:

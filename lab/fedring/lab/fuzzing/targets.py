@@ -1,8 +1,8 @@
 """The decoders that the rule holds for: all that takes bytes from outside.
 
 Left out on purpose: SQLite files in our own private state folders (nobody else writes there; a
-backup, which travels, is in), the command line (click's), and MQTT packets (the library's; what
-we do with the messages is all here).
+backup, which travels, is in), the command line (click's), a device's own Python function, and MQTT
+packets (the library's, which `tests/integration/test_hostile_broker.py` is about).
 """
 
 from __future__ import annotations
