@@ -282,11 +282,11 @@ class Plant:
 
     sow: Callable[[Patch], None]
     promise: str
-    within: int = 40
+    within: int = 150
 
 
 PLANTS = [
-    Plant(the_threshold_is_checked_by_nobody, "more than its threshold", within=100),
+    Plant(the_threshold_is_checked_by_nobody, "more than its threshold"),
     Plant(joined_is_forgotten, "one key, one body"),
     Plant(ready_leaves_before_joined_is_durable, "joined is durable before ready"),
     Plant(a_release_leaves_before_it_is_counted, "a release is counted durably before it leaves"),
@@ -338,8 +338,7 @@ def test_a_failure_is_made_small_drawn_and_pasted_as_a_test(monkeypatch: Patch) 
     promise, _, rest = result.output.partition("\n")
     assert promise.startswith("seed 1: one key, one body: ")
     drawing, _, rest = rest.partition("As a test:")
-    assert "## b01 dies" in drawing
-    assert re.search(r"\n +[0-9.]+ +\|<----\| .* ready\n", drawing)
+    assert re.search(r"\n +[0-9.]+ +\|<[-|]+\|.* ready\n", drawing)
     test = rest.partition("2 schedules, ")[0]
     drawn = Schedule.draw(1)
     assert test.count("Happening(") < sum(map(len, drawn.rounds))

@@ -18,7 +18,7 @@ from fedring.coordinator.announcing import Announcing
 from fedring.coordinator.rings import Void
 from fedring.coordinator.rounds import Ended
 from fedring.coordinator.strategies import Strategy, mean_update, normalise
-from fedring.coordinator.sums import open_rings
+from fedring.coordinator.sums import Opened, open_rings
 from fedring.shared import networks
 from fedring.shared.contributions import read_sum
 from fedring.shared.models import Model
@@ -37,12 +37,14 @@ class Conclusion:
         metrics: of the incoming model over the fleet (`fleet_accuracy`, `fleet_loss`, `clipped`)
             and, where the coordinator has its own data, of the new model (`accuracy`, `macro_f1`,
             `loss`).
+        opened: what was opened, or None when there was nothing to open.
     """
 
     model: Model | None
     contributors: tuple[int, ...]
     voids: tuple[Void, ...]
     metrics: Mapping[str, Any]
+    opened: Opened | None = None
 
 
 def conclude(
@@ -84,7 +86,7 @@ def conclude(
     )
     voids = (*ended.voids, *bad)
     if not opened.names:
-        return Conclusion(None, (), voids, {})
+        return Conclusion(None, (), voids, {}, opened)
     total = read_sum(opened.total, len(opened.names), announce.bits)
     update = update_of(opened.total, len(opened.names))
     metrics: dict[str, Any] = {"clipped": total.clipped}
@@ -98,4 +100,4 @@ def conclude(
     if evaluation is not None:
         found = networks.evaluate(following, evaluation.x, evaluation.y)
         metrics |= {"accuracy": found.accuracy, "macro_f1": found.macro_f1, "loss": found.loss}
-    return Conclusion(following, opened.names, voids, metrics)
+    return Conclusion(following, opened.names, voids, metrics, opened)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from attrs import field, frozen
-from attrs.validators import and_, ge, in_, le, matches_re
+from attrs.validators import and_, in_, matches_re
 
 COORDINATOR_NUMBER = 0
 COORDINATOR_NAME = "coordinator"
@@ -65,7 +65,11 @@ def _printable(_: object, attribute: Any, value: str) -> None:
 
 
 def _range(low: float, high: float) -> _Validator:
-    return and_(ge(low), le(high))
+    def check(_: object, attribute: Any, value: Any) -> None:
+        if not low <= value <= high:
+            raise ValueError(f"{attribute.name} is {value}, expected {low:,} to {high:,}")
+
+    return check
 
 
 def _digest() -> Any:

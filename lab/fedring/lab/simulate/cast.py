@@ -50,9 +50,14 @@ class Cast:
         )
 
 
+@cache
+def _key(certificate: bytes) -> bytes:
+    """As hard to guess as the certificate is to know: for parties that do not try."""
+    return blake2b(certificate, digest_size=32).digest()
+
+
 def _hash(certificate: bytes, kind: str, payload: bytes) -> bytes:
-    """As hard to forge as the certificate is to know: for parties that do not try."""
-    key = blake2b(certificate, digest_size=32).digest()
+    key = _key(certificate)
     return blake2b(payload, key=key, person=kind.encode(), digest_size=32).digest()
 
 

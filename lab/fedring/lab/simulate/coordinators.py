@@ -20,7 +20,7 @@ from fedring.coordinator.running import Running
 from fedring.coordinator.standing import Standing
 from fedring.coordinator.store import CoordinatorStore
 from fedring.coordinator.strategies import FedAvg
-from fedring.coordinator.sums import Opened, open_rings
+from fedring.coordinator.sums import Opened
 from fedring.lab.simulate.devices import REVOKED_TOPIC, ROUND_TOPIC
 from fedring.lab.simulate.ledger import MemoryDatabase, new_ledger
 from fedring.lab.simulate.network import Network
@@ -55,19 +55,22 @@ class Concluded:
     Attributes:
         running: the round.
         ended: its rings.
-        opened: the sum over all rings that were whole, or None when there were none.
         stored: what the coordinator made of it.
     """
 
     running: Running
     ended: Ended
-    opened: Opened | None
     stored: Stored
 
     @property
     def announce(self) -> Signed[AnnounceMessage]:
         """What was asked, signed."""
         return self.running.announcing.announce
+
+    @property
+    def opened(self) -> Opened | None:
+        """The sum over all rings that were whole, or None when there were none."""
+        return self.stored.conclusion.opened
 
 
 class Observer(Protocol):
@@ -298,10 +301,8 @@ class SimulatedCoordinator(Shell[Effect]):
         running = self.running
         if running is None or self.dies("conclude"):
             return []
-        suite = running.announcing.suite
-        opened = open_rings(suite, self._standing.key, ended.sums) if ended.sums else None
-        concluded = end(running, ended, self._standing, FedAvg(), bytes_now={})
-        self._observer.ended(Concluded(running, ended, opened, concluded))
+        stored = end(running, ended, self._standing, FedAvg(), bytes_now={})
+        self._observer.ended(Concluded(running, ended, stored))
         if not self.dies("concluded"):
             self.running = None
         return []

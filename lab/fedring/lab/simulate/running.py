@@ -18,7 +18,7 @@ from fedring.lab.simulate.network import CALM
 from fedring.lab.simulate.schedules import Schedule
 from fedring.lab.simulate.watch import Broken, Watch, require
 from fedring.shared import contributions
-from fedring.shared.encryption import PRODUCTION
+from fedring.shared.encryption import PRODUCTION, Parameters
 from fedring.shared.envelopes import Signed
 from fedring.shared.messages import COORDINATOR_NAME, MAX_LAPS, Announce, RingTerms
 from fedring.shared.models import Model
@@ -30,6 +30,9 @@ PAUSE_S = 1.0
 MEND_S = 120.0
 """By then whatever a schedule broke is mended."""
 LONG_DELAY_S = 0.1
+LONG_MODEL = 1000
+MIDDLE = Parameters(dimension=256)
+"""For long models, which would need hundreds of polynomials of the smallest ones."""
 
 LONGEST_RING_S = MAX_LAPS * (QUICK.lap_s + 2 * QUICK.patience_s) + QUICK.release_s
 LONGEST_ROUND_S = QUICK.ready_s + 2 * LONGEST_RING_S + 10.0
@@ -90,7 +93,7 @@ class Run:
             seed=schedule.seed,
             faults=schedule.faults,
             terms=terms(schedule.ring_size),
-            parameters=PRODUCTION if schedule.full else SMALL,
+            parameters=_parameters(schedule),
             key_bits=PRODUCTION_KEY_BITS if schedule.full else SMALL_KEY_BITS,
             sync_s=schedule.sync_s,
             quick=not schedule.full,
@@ -174,6 +177,12 @@ class Run:
         return contributions.contribution(
             drawn, evaluated=evaluate, correct=3 if evaluate else 0, loss=1.0 if evaluate else 0.0
         )
+
+
+def _parameters(schedule: Schedule) -> Parameters:
+    if schedule.full:
+        return PRODUCTION
+    return MIDDLE if schedule.n_weights > LONG_MODEL else SMALL
 
 
 def terms(ring_size: int) -> RingTerms:

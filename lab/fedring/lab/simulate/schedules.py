@@ -152,7 +152,7 @@ class Schedule:
         """A schedule of moderate faults: most rounds should come to a sum."""
         draw = seeded.Random(seed)  # noqa: S311  # a simulation repeats itself
         full = seed % FULL_EVERY == FULL_EVERY - 1
-        n_devices = draw.choice([3, 4, 4, 5, 5, 6, 7])
+        n_devices = draw.choice([3, 3, 4, 4, 5, 6])
         ring_size = draw.choice([3, 4, 5, 8])
         highest = max(1, min(ring_size, n_devices) // 2)
         loss, duplicates, reordered = (
@@ -162,7 +162,7 @@ class Schedule:
             seed=seed,
             thresholds=tuple(draw.randint(1, highest) for _ in range(n_devices)),
             ring_size=ring_size,
-            n_weights=draw.choice([1, 5, 20, 50, 17_000 if draw.random() < 0.3 else 10]),
+            n_weights=draw.choice([1, 5, 20, 50, 17_000 if draw.random() < 0.25 else 10]),
             faults=Faults(
                 loss=loss,
                 duplicates=duplicates,
@@ -172,8 +172,8 @@ class Schedule:
             ),
             sync_s=draw.choice([0.0, 0.02]),
             rounds=tuple(
-                tuple(_happening(draw, n_devices) for _ in range(draw.choice([0, 1, 1, 2, 3])))
-                for _ in range(draw.choice([1, 2, 3]))
+                tuple(_happening(draw, n_devices) for _ in range(draw.choice([0, 1, 2, 2, 3])))
+                for _ in range(draw.choice([1, 1, 2, 3]))
             ),
             full=full,
         )

@@ -35,7 +35,7 @@ class Sums(Check):
         self._bodies = bodies
         self._announces: dict[RoundOf, bytes] = {}
         self._applied: set[tuple[RoundOf, int]] = set()
-        self._epoch = 0
+        self._epoch = self._lives = 0
         self._history: list[tuple[RoundOf, bytes]] = []
 
     def coordinator_did(self, effect: Effect, /) -> None:
@@ -45,7 +45,11 @@ class Sums(Check):
         same = self._announces.setdefault(where, digest) == digest
         require(same, "no round number twice", where)
         require(where == max(self._announces), "round numbers grow", where)
-        self._history_is_whole(where[0])
+        if where[0] != self._epoch:  # it begins with a new store
+            self._epoch, self._history = where[0], []
+        if self.fleet.coordinator.lives != self._lives:
+            self._lives = self.fleet.coordinator.lives
+            self._history_is_whole(where[0])
 
     def coordinator_sent(self, message: Message, _: bytes, /) -> None:
         if not isinstance(message, Roster):
@@ -89,8 +93,6 @@ class Sums(Check):
 
     def _history_is_whole(self, epoch: int) -> None:
         """The store holds what rounds have made, each on its parent, and nothing else."""
-        if epoch != self._epoch:  # a new epoch begins with a new store
-            self._epoch, self._history = epoch, []
         versions = self.fleet.coordinator.store.versions()[::-1]
         stored = [((one.epoch, one.round), one.digest) for one in versions[1:]]
         require(stored == self._history, "the history is what rounds made", stored, self._history)
