@@ -3,7 +3,7 @@
 A ciphertext is (1 + n)**m * h_s**x mod n**2 (Damgard, Jurik, Nielsen, "A generalization of
 Paillier's public-key system with applications to electronic voting", 2010): ordinary
 Paillier, which `phe` decrypts and adds. h_s is fixed for a key, so powers of it come out of a
-table, in a tenth of the time.
+table, in a twentieth of the time.
 
 x is uniform in [0, 2**(k / 2)) for a modulus of k bits, the published, conservative size. It must
 come from a stream that makes nothing else: whoever chose n may know how to compute x.
