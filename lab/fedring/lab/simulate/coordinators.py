@@ -171,7 +171,9 @@ class SimulatedCoordinator(Shell[Effect]):
         self.take(self._begin)
 
     def rest(self) -> None:
-        """Say on the announce topic that no round is running."""
+        """Say on the announce topic that no round is running, if so, after the first."""
+        if not self.alive or self.running is not None or not self.store.last_round():
+            return
         version = self.store.current_version()
         assert version is not None  # noqa: S101
         rest = make_rest(

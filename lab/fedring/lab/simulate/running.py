@@ -26,7 +26,9 @@ from fedring.shared.numbers import IntVector, largest_value
 
 PRODUCTION_KEY_BITS = 3072
 PAUSE_S = 1.0
-"""Between two rounds."""
+"""Longest time between two rounds."""
+REST_SHARE = 0.3
+"""After so many rounds the coordinator says that it rests."""
 MEND_S = 120.0
 """By then whatever a schedule broke is mended."""
 LONG_DELAY_S = 0.1
@@ -125,6 +127,8 @@ class Run:
                 if 0 in happening.who or not happening.who
             )
             sums += self._round(LONGEST_ROUND_S + outage_s)
+            if network.random.random() < REST_SHARE:
+                self.fleet.coordinator.rest()
             network.run(lambda: False, network.now + PAUSE_S * network.random.random())
         self._afflictions.disarm()
         self._wait_for(
