@@ -14,9 +14,6 @@ from tests.simulation.liar import (
     Patch,
     Sabotage,
     any_list,
-    any_roster,
-    any_round_key,
-    both,
     every_list_is_the_first,
     every_roster_is_the_first,
     joined_is_forgotten,
@@ -61,9 +58,9 @@ class Dice:
         for number in EVERYBODY:
             if self.maybe(0.5):
                 self.draw.choice([reboot, rest, turn_away])(self.liar, number)
-        size = self.draw.choice([2, 3, 9, 9, 9, 9])
+        size = self.draw.choice([2, 3, *[9] * 6])
         made = self.stage.announcing(
-            self.draw.choice([1, 1, 2]), ring=evolve(self.stage.terms, size=size)
+            self.draw.choice([1, 1, 1, 2]), ring=evolve(self.stage.terms, size=size)
         )
         self.before = self.liar
         self.liar = Liar(self.stage, made, draws=self.before.draws, truth=self.before.truth)
@@ -73,13 +70,13 @@ class Dice:
     def runs(self) -> None:
         """A round with one roster or two, and lists for each of them."""
         self.liar.shows(*(number for number in EVERYBODY if self.maybe(0.98)))
-        if self.liar.readies and self.maybe(0.5):
+        if self.liar.readies and self.maybe(0.25):
             self.forges()
         for ring in range(1, self.draw.choice([2, 3])):
             readies = list(self.liar.readies.values())
             if self.before is not None and self.maybe(0.1):
                 readies += self.before.readies.values()
-            if self.maybe(0.3):
+            if self.maybe(0.2):
                 readies = self.draw.sample(readies, self.draw.randint(0, len(readies)))
             if len(readies) > 1:
                 self.uses(self.stage.roster(self.liar.made.announce, readies, ring))
@@ -91,10 +88,9 @@ class Dice:
             self.tells(number, roster)
             lap = self.draw.choice([1, 1, 2, 3])
             self.tells(number, self.stage.lap(roster, number, lap=lap))
-        for _ in range(self.draw.choice([2, 3, 3])):
-            self.draw.choice(
-                [self.whole, self.whole, self.part, self.part, self.pairs, self.nonsense]
-            )(roster, members)
+        self.draw.choice([self.whole, self.whole, self.part, self.pairs])(roster, members)
+        for _ in range(self.draw.choice([1, 2, 3])):
+            self.draw.choice([self.whole, self.part, self.pairs, self.nonsense])(roster, members)
         for _ in range(self.draw.choice([0, 0, 9])):
             self.tells(self.draw.choice(EVERYBODY), self.draw.choice(self.said))
 
@@ -102,7 +98,7 @@ class Dice:
         self.asks(roster, members)
 
     def part(self, roster: Signed[Roster], members: list[int]) -> None:
-        size = self.draw.randint(1, len(members))
+        size = min(len(members), self.draw.choice([1, 2, 2, 3, 4, 5]))
         self.asks(roster, sorted(self.draw.sample(members, size)))
 
     def pairs(self, roster: Signed[Roster], members: list[int]) -> None:
@@ -152,7 +148,6 @@ SABOTAGES: dict[str, Sabotage] = {
     "joined forgotten": joined_is_forgotten,
     "no pads": no_pads,
     "pads without the list": partial(pads_without, "list"),
-    "copied round keys": both(any_roster, any_round_key, partial(pads_without, "numbers")),
 }
 
 
