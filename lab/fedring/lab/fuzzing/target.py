@@ -22,8 +22,8 @@ LONGEST_S: Final = 20.0
 """Processor time after which a decoder counts as hanging; all of them take milliseconds."""
 SPARE_BYTES: Final = 2 * 2**20
 """Memory that decoding may take beside what the input is long: caches, buffers of libraries."""
-BYTES_A_BYTE: Final = 100
-"""Memory for each byte of input: an array of small integers takes 36."""
+BYTES_A_BYTE: Final = 300
+"""Memory for each byte of input: `tomllib` takes 150 for each digit of a number."""
 
 
 class Broken(Exception):  # noqa: N818 - no error of the program's
