@@ -131,7 +131,7 @@ def test_the_deaf_hear_later_and_the_mute_are_heard_later() -> None:
     let(network, 9)
     assert a.said == b.said == []
     assert network.is_up("b")
-    assert network.alive_at("b") == network.now
+    assert network.alive_at("b") == 5.0
     network.free("b", Hold.DEAF)
     let(network, 1)
     assert b.said == ["a: 0"]
@@ -160,6 +160,33 @@ def test_whoever_is_cut_off_is_not_proven_alive() -> None:
     network.hold("b", Hold.CUT)
     let(network, 5)
     assert network.alive_at("b") == 5
+
+
+def test_a_connection_is_proven_alive_by_what_comes_by_answers_and_by_pings() -> None:
+    network, _ = network_of("a", "b")
+    let(network, 5.0 + 1.0)
+    assert network.alive_at("b") == 5.0
+    network.send("b", "a", b"0")
+    assert network.alive_at("b") == 6.0
+    let(network, 0.5)
+    network.send("a", "b", b"0")
+    let(network, 1.0)
+    assert network.alive_at("b") == pytest.approx(6.5, abs=0.01)
+
+
+def test_whoever_stands_still_hears_nothing_until_he_goes_on() -> None:
+    network, (_, b) = network_of("a", "b")
+    let(network, 5)
+    network.hold("b", Hold.STILL)
+    network.send("a", "b", b"0")
+    let(network, 20)
+    assert network.is_up("b")
+    assert network.alive_at("b") == 5.0
+    assert b.said == []
+    network.free("b", Hold.STILL)
+    let(network, 0)
+    assert b.said == ["a: 0"]
+    assert network.alive_at("b") == 25.0
 
 
 @pytest.mark.parametrize("forgets", [False, True])

@@ -147,6 +147,12 @@ def test_a_coordinator_that_is_cut_off_for_a_while_costs_nothing(at: float, last
     assert run(schedule(cut)).sums == 2
 
 
+@pytest.mark.parametrize("at", [0.1, 2.0, 2.9, 2.95, 3.0, 3.05, 3.1])
+def test_a_coordinator_that_stands_still_for_a_while_costs_nothing(at: float) -> None:
+    """What was said meanwhile is read before anybody is called silent."""
+    assert run(schedule(Happening(fault=Fault.STILL, who=(0,), at=at, lasts_s=10.0))).sums == 2
+
+
 @pytest.mark.parametrize("fault", [Fault.BROKER, Fault.FORGETS])
 @pytest.mark.parametrize("at", [0.0, 1.0, 2.9, 2.95, 3.0, 3.05])
 def test_a_broker_that_restarts_costs_nothing(at: float, fault: Fault) -> None:

@@ -74,6 +74,11 @@ class Afflictions:
                 for party in parties:
                     network.hold(party.name, HOLDS[fault])
                     self._later(happening, partial(network.free, party.name, HOLDS[fault]))
+            case Fault.STILL:
+                (party,) = parties
+                party.freeze()
+                network.hold(party.name, Hold.STILL)
+                self._later(happening, partial(self._goes_on, party))
             case Fault.SLOW:
                 (party,) = parties
                 network.lag(party.name, network.random.uniform(*LAG_S))
@@ -93,6 +98,10 @@ class Afflictions:
         else:
             party.die()
         self._later(happening, lambda: None if party.alive else party.start())
+
+    def _goes_on(self, party: SimulatedCoordinator | SimulatedDevice) -> None:
+        party.thaw()
+        self.fleet.network.free(party.name, Hold.STILL)
 
     def _later(self, happening: Happening, mend: Callable[[], object]) -> None:
         def over() -> None:

@@ -20,6 +20,8 @@ from typing import Protocol
 from attrs import define, field, frozen
 
 BROKER = "broker"
+PING_S = 5.0
+"""How often an idle connection is proven alive."""
 
 
 @frozen
@@ -53,6 +55,7 @@ class Hold(StrEnum):
     CUT = "cut off"
     DEAF = "hears nothing"
     MUTE = "is not heard"
+    STILL = "stands still"
 
 
 class Party(Protocol):
@@ -79,7 +82,7 @@ class Link:
         powered: whether it runs at all.
         holds: what is wrong with the link, and how many times over.
         lag_s: how much longer messages from and to this party take.
-        alive_at: when the connection was last proven alive.
+        alive_at: when something last came over the connection, or an answer to what was sent.
         inbound: what waits at the broker.
         outbound: what waits at the party.
         session: counts connections.
@@ -97,6 +100,10 @@ class Link:
     @property
     def up(self) -> bool:
         return self.powered and not self.holds[Hold.CUT]
+
+    @property
+    def hears(self) -> bool:
+        return not self.holds[Hold.DEAF] and not self.holds[Hold.STILL]
 
 
 @frozen
@@ -205,6 +212,7 @@ class Network:
         """Something begins to be wrong with a link; `free` ends it."""
         link = self._links[name]
         was_up = link.up
+        self.alive_at(name)  # what was proven by now stays so
         link.holds[what] += 1
         self.note(name, what)
         if was_up and not link.up:
@@ -220,7 +228,7 @@ class Network:
         match what:
             case Hold.CUT if link.up:
                 self._connect(name, link)
-            case Hold.DEAF if link.up:
+            case Hold.DEAF | Hold.STILL if link.up and link.hears:
                 self._flush(link.inbound)
             case Hold.MUTE:
                 self._flush(link.outbound)
@@ -245,10 +253,10 @@ class Network:
         )
 
     def alive_at(self, name: str) -> float:
-        """When this party's connection was last proven alive: now, while it is up."""
+        """When this party's connection was last proven alive, as the party itself can know it."""
         link = self._links[name]
-        if link.up:
-            link.alive_at = self.now
+        if link.up and not link.holds[Hold.STILL]:
+            link.alive_at = max(link.alive_at, self.now // PING_S * PING_S)
         return link.alive_at
 
     def restart_broker(self, down_s: float, *, forgets: bool) -> None:
@@ -277,6 +285,7 @@ class Network:
         if link.holds[Hold.MUTE]:
             link.outbound.append(lambda: self._dispatch(sent, source, to, data))
             return
+        link.alive_at = sent
         self._dispatch(sent, source, to, data)
 
     def publish(self, source: str, topic: str, data: bytes) -> None:
@@ -350,9 +359,10 @@ class Network:
 
     def _land(self, to: str, action: Callable[[], None]) -> None:
         link = self._links[to]
-        if not link.up or link.holds[Hold.DEAF]:
+        if not link.up or not link.hears:
             link.inbound.append(lambda: self._land(to, action))
         else:
+            link.alive_at = self.now
             action()
 
     def _flush(self, waiting: list[Callable[[], None]]) -> None:
@@ -374,7 +384,7 @@ class Network:
             for other, online in self._online.items():
                 if other != name:
                     self._fly(self._telling(name, other, online=online), other, name)
-        if not link.holds[Hold.DEAF]:
+        if link.hears:
             self._flush(link.inbound)
         link.party.connected()
 

@@ -95,6 +95,7 @@ class Run:
             seed=schedule.seed,
             faults=schedule.faults,
             terms=terms(schedule.ring_size),
+            suite_name=schedule.suite,
             parameters=_parameters(schedule),
             key_bits=PRODUCTION_KEY_BITS if schedule.full else SMALL_KEY_BITS,
             sync_s=schedule.sync_s,

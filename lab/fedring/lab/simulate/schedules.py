@@ -11,6 +11,7 @@ from enum import StrEnum
 from attrs import frozen
 
 from fedring.lab.simulate.network import Faults
+from fedring.shared.encryption import SUITES
 
 FULL_EVERY = 500
 """One schedule in so many has production's parameters."""
@@ -24,6 +25,7 @@ class Fault(StrEnum):
     CUT = "cut off"
     DEAF = "hears nothing"
     MUTE = "is not heard"
+    STILL = "stands still"
     SLOW = "slow"
     BROKER = "broker restarts"
     FORGETS = "broker restarts and forgets"
@@ -110,10 +112,12 @@ KINDS = (
     "device power cut",
     "device dies at a step",
     "device cut off",
+    "device stands still",
     "device slow",
     "coordinator killed",
     "coordinator dies at a step",
     "coordinator cut off",
+    "coordinator stands still",
     "partition",
     "one-sided partition",
     Fault.BROKER.value,
@@ -135,6 +139,7 @@ class Schedule:
         faults: of the network.
         sync_s: how long a record takes to be synced.
         rounds: for each round what happens in it; another, calm one follows.
+        suite: of the encryption.
         full: with production's parameters.
     """
 
@@ -145,6 +150,7 @@ class Schedule:
     faults: Faults
     sync_s: float
     rounds: tuple[tuple[Happening, ...], ...]
+    suite: str = SUITES[0]
     full: bool = False
 
     @classmethod
@@ -158,11 +164,12 @@ class Schedule:
         loss, duplicates, reordered = (
             draw.choice([0.0, 0.0, most / 4, most]) for most in (0.06, 0.2, 0.3)
         )
+        n_weights = draw.choice([1, 5, 20, 50, 17_000 if draw.random() < 0.25 else 10])
         return cls(
             seed=seed,
             thresholds=tuple(draw.randint(1, highest) for _ in range(n_devices)),
             ring_size=ring_size,
-            n_weights=draw.choice([1, 5, 20, 50, 17_000 if draw.random() < 0.25 else 10]),
+            n_weights=n_weights,
             faults=Faults(
                 loss=loss,
                 duplicates=duplicates,
@@ -175,6 +182,7 @@ class Schedule:
                 tuple(_happening(draw, n_devices) for _ in range(draw.choice([0, 1, 2, 2, 3])))
                 for _ in range(draw.choice([1, 1, 2, 3]))
             ),
+            suite=draw.choice(SUITES) if n_weights == 5 else SUITES[0],
             full=full,
         )
 
@@ -204,12 +212,14 @@ _WEIGHTS = {
     (Fault.KILLED, "device"): 4,
     (Fault.POWER, "device"): 4,
     (Fault.CUT, "device"): 3,
+    (Fault.STILL, "device"): 3,
     (Fault.SLOW, "device"): 3,
     (Fault.CUT, "several"): 3,
     (Fault.DEAF, "several"): 2,
     (Fault.MUTE, "several"): 2,
     (Fault.KILLED, "coordinator"): 4,
-    (Fault.CUT, "coordinator"): 2,
+    (Fault.CUT, "coordinator"): 3,
+    (Fault.STILL, "coordinator"): 3,
     (Fault.BROKER, "nobody"): 2,
     (Fault.FORGETS, "nobody"): 2,
     (Fault.EPOCH, "nobody"): 2,

@@ -69,6 +69,8 @@ class Shell(Generic[E]):
         self._steps: deque[Step[E]] = deque()
         self._stands_still = False
         self._wakes_at: float | None = None
+        self._is_frozen = False
+        self._overdue: list[Callable[[], None]] = []
 
     # -- what a kind of shell adds -----------------------------------------------------------
 
@@ -111,12 +113,34 @@ class Shell(Generic[E]):
         self._steps.clear()
         self._stands_still = False
         self._wakes_at = None
+        self._is_frozen = False
+        self._overdue.clear()
         self.dies_at = ""
 
+    def freeze(self) -> None:
+        """Stop in the middle, alive."""
+        self._is_frozen = self.alive
+
+    def thaw(self) -> None:
+        """Go on, first with what was due meanwhile, before anything that came is read."""
+        self._is_frozen = False
+        overdue, self._overdue = self._overdue, []
+        for action in overdue:
+            action()
+
     def later(self, time: float, action: Callable[[], None]) -> None:
-        """Do something at a time, if still in the same life."""
+        """Do something at a time, if still in the same life, or later when standing still."""
         life = self.lives
-        self.network.at(time, lambda: action() if life == self.lives else None)
+
+        def due() -> None:
+            if life != self.lives:
+                return
+            if self._is_frozen:
+                self._overdue.append(action)
+            else:
+                action()
+
+        self.network.at(time, due)
 
     def take(self, step: Step[E]) -> None:
         """Take a step, and do what it asks for, as soon as all that came before is done."""
