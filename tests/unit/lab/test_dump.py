@@ -208,7 +208,9 @@ def test_an_encryption_that_leaves_something_out_is_broken(
 ) -> None:
     sabotage, rounds, gain = SABOTAGES[what]
     sabotage(monkeypatch)
-    assert gain in sums(broken(rehearsed(rounds, n_weights=MANY)))
+    found = sums(broken(rehearsed(rounds, n_weights=MANY)))
+    opposite = {number: -weight for number, weight in gain.items()}
+    assert gain in found or opposite in found  # a difference may come out either way round
 
 
 def test_a_second_body_under_one_key_is_found() -> None:
