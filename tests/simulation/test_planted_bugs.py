@@ -306,7 +306,7 @@ PLANTS = [
     Plant(releases_have_no_pads, "less than all releases of a list open nothing"),
     Plant(secrets_are_kept_after_the_release, "secrets are dropped with the release"),
     Plant(headers_are_repeated_without_a_pause, "few messages"),
-    Plant(a_running_round_is_not_left_for_a_newer_one, "every round ends"),
+    Plant(a_running_round_is_not_left_for_a_newer_one, "round ends"),
     Plant(a_round_number_is_used_again_after_a_crash, "no round number twice"),
     Plant(rounds_are_not_settled, "versions have their rounds"),
     Plant(a_sum_is_applied_twice, "the step is by the mean of the sum, once"),
@@ -329,7 +329,7 @@ def test_a_planted_bug_is_found(plant: Plant, monkeypatch: Patch, tmp_path: Path
     result = faults(f"--schedules={plant.within}", f"--json={report}")
     assert result.exit_code == 1, result.output
     assert json.loads(report.read_text())["broken"] == 1
-    assert plant.promise in result.output.splitlines()[0]
+    assert re.search(plant.promise, result.output.splitlines()[0])
 
 
 def test_a_failure_is_made_small_drawn_and_pasted_as_a_test(monkeypatch: Patch) -> None:

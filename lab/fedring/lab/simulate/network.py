@@ -337,12 +337,15 @@ class Network:
         source: str,
         to: str,
         perish: Callable[[], None] = lambda: None,
+        *,
+        in_order: bool = False,
     ) -> None:
         """Let something arrive at a receiver after a while, unless the broker restarts."""
         low, high = self.faults.least_delay_s, self.faults.most_delay_s
         lag_s = self._links[source].lag_s + self._links[to].lag_s
         time = self.now + self.random.uniform(low, high) + lag_s
-        if self.faults.reordered and self.random.random() < self.faults.reordered:
+        reordered = self.faults.reordered
+        if reordered and not in_order and self.random.random() < reordered:
             self.happened["reordering"] += time < self._last_arrival.get((source, to), 0.0)
         else:
             time = max(time, self._last_arrival.get((source, to), 0.0))
@@ -383,7 +386,7 @@ class Network:
         if link.party.watches:
             for other, online in self._online.items():
                 if other != name:
-                    self._fly(self._telling(name, other, online=online), other, name)
+                    self._tell_one(name, other, online=online)
         if link.hears:
             self._flush(link.inbound)
         link.party.connected()
@@ -402,7 +405,10 @@ class Network:
         self._online[name] = online
         for other, link in self._links.items():
             if other != name and link.up and link.party.watches:
-                self._fly(self._telling(other, name, online=online), name, other)
+                self._tell_one(other, name, online=online)
 
-    def _telling(self, to: str, name: str, *, online: bool) -> Callable[[], None]:
-        return lambda: self._links[to].party.seen(name, online=online)
+    def _tell_one(self, to: str, name: str, *, online: bool) -> None:
+        def tell() -> None:
+            self._links[to].party.seen(name, online=online)
+
+        self._fly(tell, name, to, in_order=True)  # a topic's messages never overtake each other

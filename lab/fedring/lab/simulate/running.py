@@ -138,6 +138,7 @@ class Run:
         network.faults = CALM
         network.run(lambda: False, network.now + PAUSE_S)
         network.log.clear()
+        self._wait_for(self._can_begin, "everybody is seen")
         require(self._round(LONGEST_ROUND_S) or self._benched(), "in the end there is a sum")
         rounds = len(self.schedule.rounds)
         return Outcome(rounds, sums, rounds - sums, frozenset(self._kinds()))

@@ -160,9 +160,10 @@ class Schedule:
         full = seed % FULL_EVERY == FULL_EVERY - 1
         n_devices = draw.choice([3, 3, 4, 4, 5, 6])
         ring_size = draw.choice([3, 4, 5, 8])
-        highest = max(1, min(ring_size, n_devices) // 2)
+        most = min(ring_size, n_devices)
+        highest = max(1, draw.choice([most // 2, most // 2, most - 1]))
         loss, duplicates, reordered = (
-            draw.choice([0.0, 0.0, most / 4, most]) for most in (0.06, 0.2, 0.3)
+            draw.choice([0.0, 0.0, share / 4, share]) for share in (0.06, 0.2, 0.3)
         )
         n_weights = draw.choice([1, 5, 20, 50, 17_000 if draw.random() < 0.25 else 10])
         return cls(
@@ -217,10 +218,10 @@ _WEIGHTS = {
     (Fault.CUT, "several"): 3,
     (Fault.DEAF, "several"): 2,
     (Fault.MUTE, "several"): 2,
-    (Fault.KILLED, "coordinator"): 4,
+    (Fault.KILLED, "coordinator"): 6,
     (Fault.CUT, "coordinator"): 3,
     (Fault.STILL, "coordinator"): 3,
-    (Fault.BROKER, "nobody"): 2,
-    (Fault.FORGETS, "nobody"): 2,
+    (Fault.BROKER, "nobody"): 3,
+    (Fault.FORGETS, "nobody"): 3,
     (Fault.EPOCH, "nobody"): 2,
 }
