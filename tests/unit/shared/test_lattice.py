@@ -85,6 +85,13 @@ def test_a_machine_that_cannot_multiply_is_told_so(monkeypatch: pytest.MonkeyPat
         Ring(4096).check()
 
 
+def test_constants_that_are_off_by_little_are_noticed() -> None:
+    ring = Ring(4096)
+    ring._untwist = ring._untwist * (1 + 1e-12)
+    with pytest.raises(ArithmeticError, match="too inexact"):
+        ring.check()
+
+
 def test_keys_and_noise_are_centred_binomial() -> None:
     count, eta = 200_000, 21
     drawn = lattice.centred_binomial(Stream(bytes(32)), count, eta)

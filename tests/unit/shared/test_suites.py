@@ -1,8 +1,10 @@
 """What every suite promises, and what only `hybrid` can get wrong."""
 
+import copy
 import hashlib
 import os
-from collections.abc import Sequence
+import pickle
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -295,6 +297,15 @@ def test_a_key_masks_one_body(name: str) -> None:
     mask.body(VALUES)
     with pytest.raises(OneTimeError, match="difference of the two vectors"):
         mask.body(VALUES)
+
+
+@each_suite
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps])
+def test_a_mask_cannot_be_copied(name: str, copied: Callable[[OneTimeMask], object]) -> None:
+    _, mask = prepared(name)
+    with pytest.raises(TypeError, match="serves once and cannot be copied"):
+        copied(mask)
+    mask.body(VALUES)
 
 
 @each_suite

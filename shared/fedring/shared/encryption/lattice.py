@@ -111,13 +111,17 @@ class Ring:
                 destroy sums.
         """
         rng = np.random.default_rng(self.dimension)
-        # as wide as a sum of 1,024 keys gets
-        key = np.clip(np.rint(rng.normal(0, 104, self.dimension)), -1037, 1037).astype(np.int64)
+        # as wide as a sum of 1,024 keys gets; at random, and where all errors add up
+        likely = np.clip(np.rint(rng.normal(0, 104, self.dimension)), -1037, 1037).astype(np.int64)
         polynomials = rng.integers(0, 1 << 64, (2, self.dimension), np.uint64)
-        products = self.product(polynomials, self.transform(key))
-        exact = [exact_product(polynomial, key) for polynomial in polynomials]
-        if not np.array_equal(products, exact):
-            raise ArithmeticError("numpy's FFT is too inexact on this machine for lattice products")
+        polynomials[1] = (1 << 21) - 1
+        for key in (likely, np.full(self.dimension, 1037)):
+            products = self.product(polynomials, self.transform(key))
+            exact = [exact_product(polynomial, key) for polynomial in polynomials]
+            if not np.array_equal(products, exact):
+                raise ArithmeticError(
+                    "numpy's FFT is too inexact on this machine for lattice products"
+                )
 
 
 @lru_cache(maxsize=4)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from contextlib import suppress
+from typing import Generic, Never, TypeVar
 
 from fedring.shared.errors import OneTimeError
 
@@ -39,4 +40,10 @@ class Once(Generic[T]):
 
     def drop(self) -> T | None:
         """Take the secret out of use: gives it for erasing, or None when it is gone."""
-        return self._values.pop() if self._values else None
+        with suppress(IndexError):  # another thread may take it meanwhile
+            return self._values.pop()
+        return None
+
+    def __reduce__(self) -> Never:
+        """Refuse to be pickled or deeply copied: a copy could be taken once more."""
+        raise TypeError(f"the {self._name} of a round serves once and cannot be copied")

@@ -1,21 +1,23 @@
 """Suite `paillier`: values packed into plaintexts, masked modulo n; nothing but textbook Paillier.
 
 body = packed values + r modulo n, plaintext by plaintext: `r` is a fresh key, uniform in [0, n) and
-as long as the body. Whoever lacks `r` sees uniform residues, whatever the values are and whatever
-n is: a one-time pad. Sums are taken modulo n as well; sums of masks over the integers, or modulo
-the width of a slot, would give away carries, and with them comparisons of single values.
+as long as the body, out of a stream cipher. To whoever lacks `r` and cannot break that cipher,
+residues are uniform, whatever the values are and whatever n is. Sums are taken modulo n as well;
+sums of masks over the integers, or modulo the width of a slot, would give away carries, and with
+them comparisons of single values.
 
 release = Paillier(r + pads): as many ciphertexts as the body has residues, so this suite is for
 small models only.
 
 Slots. A plaintext holds signed, balanced digits: 27 bits for a sum of 16-bit values, 18 bits for
 one of 8-bit values. That is one bit more than the largest honest sum needs (26 bits for 1,024
-contributors, 17 for 512). The bit to spare is what tells a bad sum: where a release is missing or a
-body is damaged, what opens is uniform modulo n, and each slot is then out of range with
-probability one half or more. Together with the bits above the top slot, a full plaintext that is
-not a sum passes with probability 2**-97 at 2,048 bits, 2**-133 at 3,072, or less.
+contributors, 17 for 512). The bit to spare is what tells a bad sum: where a release is missing or
+bad, what opens is uniform modulo n, and each slot is then out of range with probability one half or
+more. Together with the bits above the top slot, a full plaintext that is not a sum passes with
+probability 2**-97 at 2,048 bits, 2**-133 at 3,072, or less.
 
-Not protected: as paillier.py says; keys linger in freed memory as Python integers; and as in
+Not protected: a body that was changed by little opens as other values, so whatever is added up must
+have been signed; as paillier.py says; keys linger in freed memory as Python integers; and as in
 every suite, a signed body that keeps to the layout is a value like any other.
 """
 

@@ -231,12 +231,12 @@ _building = threading.Lock()
 
 
 def fixed_base(n: int) -> FixedBase:
-    """The table for n, built once a process (0.4 s and 20 MB at 3072 bits), four kept."""
+    """The table for n, built once a process (0.4 s and 20 MB at 3072 bits), two kept."""
     with _building:  # or two threads would build the same one
         return _fixed_base(n)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)
 def _fixed_base(n: int) -> FixedBase:
     return FixedBase(n)
 
