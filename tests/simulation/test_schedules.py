@@ -23,7 +23,7 @@ from fedring.lab.simulate.schedules import (
     Schedule,
 )
 
-SCHEDULES = 200
+SCHEDULES = 150
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ class Shell(Generic[E]):
         self.lives = 0
         self._todo: deque[E] = deque()
         self._steps: deque[Step[E]] = deque()
-        self._stands_still = False
+        self._pauses = False
         self._wakes_at: float | None = None
         self._is_frozen = False
         self._overdue: list[Callable[[], None]] = []
@@ -111,7 +111,7 @@ class Shell(Generic[E]):
         self.lives += 1
         self._todo.clear()
         self._steps.clear()
-        self._stands_still = False
+        self._pauses = False
         self._wakes_at = None
         self._is_frozen = False
         self._overdue.clear()
@@ -147,7 +147,7 @@ class Shell(Generic[E]):
         if not self.alive:
             return
         self._steps.append(step)
-        if not self._stands_still and not self._todo:
+        if not self._pauses and not self._todo:
             self._go_on()
 
     def dies(self, step: str) -> bool:
@@ -157,19 +157,19 @@ class Shell(Generic[E]):
         self.on_death()
         return True
 
-    def stand_still(self, seconds: float, then: Callable[[], None]) -> None:
+    def pause(self, seconds: float, then: Callable[[], None]) -> None:
         """Do nothing for a while, then go on with `then`."""
         if not seconds:
             then()
             return
 
         def go_on() -> None:
-            self._stands_still = False
+            self._pauses = False
             then()
-            if not self._stands_still:
+            if not self._pauses:
                 self._go_on()
 
-        self._stands_still = True
+        self._pauses = True
         self.later(self.network.now + seconds, go_on)
 
     def _go_on(self, *, not_before: float = 0.0) -> None:
@@ -180,7 +180,7 @@ class Shell(Generic[E]):
         self._arm(not_before)
 
     def _do_all(self) -> None:
-        while (self._todo or self._steps) and not self._stands_still:
+        while (self._todo or self._steps) and not self._pauses:
             if not self._todo:
                 try:
                     self._todo.extend(self._steps.popleft()())
@@ -195,7 +195,7 @@ class Shell(Generic[E]):
             if self.write(effect):
                 if self.dies(step_of(effect) + SYNC):
                     return
-                self.stand_still(self.sync_s, self.sync)
+                self.pause(self.sync_s, self.sync)
             self.carry_out(effect)
 
     def _arm(self, not_before: float) -> None:
@@ -213,7 +213,7 @@ class Shell(Generic[E]):
         """Tick, if it is time to; an earlier alarm may have been overtaken."""
         self._wakes_at = None
         machine = self.machine
-        if machine is None or machine.deadline is None or self._stands_still:
+        if machine is None or machine.deadline is None or self._pauses:
             return
         if self.network.now < machine.deadline:
             self._arm(0.0)
