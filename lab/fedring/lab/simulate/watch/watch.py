@@ -7,7 +7,7 @@ is checked how:
 
 1. *One key, one body* (`bodies`): the body of a device's round is known from the moment it joins;
    every piece of every token that leaves anybody is, byte for byte, the sum of the bodies that the
-   token names. No two masks are the same.
+   token names. No key serves twice.
 2. *Durable first, once a round* (`records`): what is synced on the simulated disk when `ready` and
    `release` leave; one `ready`, one roster, one release for each device and round, over all its
    lives. That the real stores sync: tests/unit/device/test_device_store.py and
@@ -18,8 +18,8 @@ is checked how:
    bodies but one of a list open to nothing. Mixed lists, friends: test_attacks.py.
 5. *One announce for a ring* (`sums`): every `ready` of every roster.
 6. *Exact or nothing, once* (`sums`): what was opened is the sum of the vectors before masking, in
-   integers; the model that was stored is the step by that sum, bit for bit; no contribution is in
-   two sums.
+   integers; the model that was stored is the one before plus the mean; no contribution is in two
+   sums.
 7. *Liveness* (`liveness`): a round in which nothing went wrong ends in a sum over all its rings.
    That every round ends by its deadline is seen by whoever runs the clock (`running`).
 8. *Bounds* (`bounds`): tokens held and under way, messages sent in a round. Memory and disk of
