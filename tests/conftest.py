@@ -3,13 +3,20 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from attrs import frozen
 from hypothesis import settings
 
+from fedring.lab.boards.system import (
+    CONTAINERS,
+    EMULATION,
+    TRANSLATION,
+    installing,
+    missing_programs,
+)
 from fedring.lab.brokers import INSTALL_MOSQUITTO, find_mosquitto
 
 # No deadlines: a board's or a busy machine's slowness is no failure of a property.
@@ -42,6 +49,20 @@ def _find_libfaketime() -> str | None:
     return next(map(str, found), None)
 
 
+def _of_board_lab(name: str, needed: Mapping[str, str]) -> Program:
+    return Program(
+        f"root, or a program for {name},",
+        lambda: None if os.geteuid() != 0 or missing_programs(needed) else "all of them",
+        f"run it as root, after: {installing(needed.values()).removeprefix('sudo ')}",
+    )
+
+
+def _find_card_programs() -> str | None:
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    found = [shutil.which(program, path=path) for program in ("mcopy", "mkfs.vfat", "sfdisk")]
+    return found[0] if all(found) else None
+
+
 PROGRAMS = {
     "mosquitto": Program("Mosquitto", find_mosquitto, INSTALL_MOSQUITTO),
     "apt": Program("apt", lambda: shutil.which("apt-get"), "another system: apt is Debian's"),
@@ -50,6 +71,25 @@ PROGRAMS = {
         "root (who may mount and cut links)",
         lambda: shutil.which("ip") if os.geteuid() == 0 else None,
         "run it as root, with iproute2",
+    ),
+    "systemd": Program(
+        "systemd-analyze", lambda: shutil.which("systemd-analyze"), "sudo apt-get install systemd"
+    ),
+    "boards": _of_board_lab("boards as containers", CONTAINERS),
+    "arm_programs": _of_board_lab("programs of arm64 boards", TRANSLATION),
+    "arm_boards": _of_board_lab("whole arm64 boards", EMULATION),
+    "card_programs": Program(
+        "mtools, mkfs.vfat or sfdisk",
+        _find_card_programs,
+        "sudo apt-get install mtools dosfstools fdisk",
+    ),
+    "sshd": Program(
+        "OpenSSH's server",
+        lambda: shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin"),
+        "sudo apt-get install openssh-server",
+    ),
+    "shellcheck": Program(
+        "shellcheck", lambda: shutil.which("shellcheck"), "sudo apt-get install shellcheck"
     ),
     "strace": Program("strace", lambda: shutil.which("strace"), "sudo apt-get install strace"),
 }
@@ -66,6 +106,12 @@ def mosquitto() -> Path:
 def strace() -> Path:
     """Path of the strace program; a test that asks for it does not run where there is none."""
     return _found("strace")
+
+
+@pytest.fixture(scope="session")
+def sshd() -> Path:
+    """Path of the sshd program; a test that asks for it does not run where there is none."""
+    return _found("sshd")
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ import click
 import gmpy2
 import numpy as np
 
-from fedring.shared.numbers import IntVector
+from fedring.shared.numbers import IntVector, SumVector
 
 SLOTS: Final = 4096
 _REQUIREMENT: Final = "tenseal>=0.3.14,<0.4"
@@ -73,17 +74,20 @@ class Bfv:
         """The same, ready to be sent; the library compresses."""
         return [ciphertext.serialize() for ciphertext in self.encrypt(chunks)]
 
-    def sum_is_exact(self, chunks: list[list[int]], n_contributors: int) -> bool:
-        """Whether so many times the same vector adds up to the right sum."""
-        for chunk in chunks:
-            wire = self._tenseal.bfv_vector(self._public, chunk).serialize()
-            total = self._tenseal.bfv_vector_from(self._private, wire)
-            other = self._tenseal.bfv_vector_from(self._private, wire)
-            for _ in range(n_contributors - 1):
-                total += other
-            if total.decrypt() != (n_contributors * np.array(chunk)).tolist():
-                return False
-        return True
+    def add_up(self, vectors: Sequence[IntVector]) -> SumVector:
+        """The sum of these vectors: each encrypted, sent as bytes, added there, and opened at last.
+
+        Args:
+            vectors: one or more, of one length; 1,024 at most.
+        """
+        totals: list[Any] = []
+        for vector in vectors:
+            wire = self.encrypt_to_bytes(chunks(vector))
+            arrived = [self._tenseal.bfv_vector_from(self._private, one) for one in wire]
+            if totals:
+                arrived = [one + other for one, other in zip(totals, arrived, strict=True)]
+            totals = arrived
+        return np.concatenate([np.array(total.decrypt(), np.int64) for total in totals])
 
 
 def chunks(values: IntVector) -> list[list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -13,6 +13,7 @@ from phe import PaillierPrivateKey
 from fedring.shared.encryption import Body, OneTimeMask, Product, Random, Suite, suite
 from fedring.shared.encryption.obfuscators import Obfuscators
 from fedring.shared.encryption.streams import Stream
+from fedring.shared.messages import CHUNK_BYTES
 from fedring.shared.numbers import IntVector, SumVector, largest_value
 
 DIGEST: Final = bytes(32)
@@ -36,6 +37,17 @@ def contribution(suite_: Suite) -> IntVector:
     return _rng.integers(-most, most, suite_.n_values, np.int32, endpoint=True)
 
 
+def contributions(suite_: Suite, n_contributors: int) -> Iterator[IntVector]:
+    """So many such vectors, made as they are asked for."""
+    return (contribution(suite_) for _ in range(n_contributors))
+
+
+def extreme(suite_: Suite) -> IntVector:
+    """A vector of the ends of the range: many times the same make the largest sums there are."""
+    most = largest_value(suite_.bits)
+    return _rng.choice(np.array([-most, most], np.int32), suite_.n_values)
+
+
 def with_mask(suite_: Suite, mask: Body) -> OneTimeMask:
     """A mask that was prepared, without its release."""
     return OneTimeMask(suite_, mask.copy(), ())
@@ -56,6 +68,14 @@ def hop(suite_: Suite, wire: bytes, own: Body) -> bytes:
     total = suite_.decode_body(wire)
     suite_.add(total, own)
     return suite_.encode_body(total)
+
+
+def hop_by_chunks(suite_: Suite, wire: bytes, own: Body) -> list[bytes]:
+    """The same as members do it: to each chunk as it comes."""
+    return [
+        suite_.add_piece(wire[start : start + CHUNK_BYTES], own, start)
+        for start in range(0, len(wire), CHUNK_BYTES)
+    ]
 
 
 class UsedAgain(Obfuscators):
@@ -88,16 +108,15 @@ class Sum:
     expected: SumVector
 
     @classmethod
-    def of(cls, suite_: Suite, key: PaillierPrivateKey, n_contributors: int) -> Sum:
-        """A sum of fresh contributions."""
+    def of(cls, suite_: Suite, key: PaillierPrivateKey, vectors: Iterable[IntVector]) -> Sum:
+        """A sum of these vectors, each under a fresh mask."""
         stock = UsedAgain(suite_.n)
         random = Stream(os.urandom(32)).read
         no_pads = [0] * suite_.n_ciphertexts
         body = np.zeros(suite_.body_bytes // 8, np.uint64)
         expected = np.zeros(suite_.n_values, np.int64)
         releases = []
-        for _ in range(n_contributors):
-            values = contribution(suite_)
+        for values in vectors:
             mask = suite_.prepare(random, stock)
             suite_.add(body, mask.body(values))
             releases.append(mask.release(no_pads))

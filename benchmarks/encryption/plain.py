@@ -9,6 +9,7 @@ import msgpack
 import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from fedring.shared.messages import CHUNK_BYTES
 from fedring.shared.numbers import FloatVector
 
 _NONCE: Final = bytes(12)
@@ -30,6 +31,14 @@ def hop(wire: bytes, own: FloatVector) -> bytes:
     """Add an update to one that comes in, and hand it on."""
     total: FloatVector = np.frombuffer(wire, np.dtype("<f4")) + own
     return total.tobytes()
+
+
+def hop_by_chunks(wire: bytes, own: FloatVector) -> list[bytes]:
+    """The same to each chunk as it comes."""
+    return [
+        hop(wire[start : start + CHUNK_BYTES], own[start // 4 : (start + CHUNK_BYTES) // 4])
+        for start in range(0, len(wire), CHUNK_BYTES)
+    ]
 
 
 class Sealed:

@@ -3,8 +3,11 @@
 Real processes on one broker: three rounds, and a new Paillier key of 3,072 bits for the last one.
 Every callback of every loop is timed. What counts is the processor time of the longest one: while
 it runs, its connection is served by nobody. From begin to end it takes longer where others use the
-same cores, and waits for them as well; here sixteen devices do. `--quick`: three devices, a model
-of 100,000 weights, keys of 2,048 bits.
+same cores, and waits for them as well; here sixteen devices do. Such times are printed, and have no
+goal.
+
+Ends with status 1 when a row is missing or a goal is missed. `--quick`: three devices, a model of
+100,000 weights, keys of 2,048 bits; it tells what is missed and does not fail for it.
 """
 
 from __future__ import annotations
@@ -27,6 +30,13 @@ from fedring.lab.programs import Tables
 from fedring.lab.spy import Spy
 
 ROUNDS: Final = 3
+
+MOST_S: Final = 0.05
+"""Processor time that a callback may take."""
+
+PARTS: Final = ("coordinator", "device")
+WAITING: Final = "it counts waiting for a core that other processes use; docs/performance.md"
+"""Why wall time is not judged."""
 
 _ROOT: Final = Path(__file__).parents[2]
 _PROBE: Final = (
@@ -72,14 +82,24 @@ def watched(folder: Path, extent: Extent) -> dict[str, dict[str, Any]]:
         Spy(broker.address, fleet.topics, fleet.check) as spy,
     ):
         names = ("coordinator", *fleet.names)
-        for name in names:
-            fleet.under[name] = (sys.executable, "-P", "-c", _PROBE, str(_ROOT), folder / name)
+        files = {name: folder / f"{name}.json" for name in names}
+        for name, file in files.items():
+            fleet.under[name] = (sys.executable, "-P", "-c", _PROBE, str(_ROOT), file)
         fleet.start()
         spy.event("model published", 0)
         fleet.authority.next_epoch()
         spy.status("coordinator", 0, state="finished")
         fleet.stop()
-        return {name: json.loads((folder / name).read_text()) for name in names}
+        return {name: json.loads(file.read_text()) for name, file in files.items()}
+
+
+def names(_quick: bool) -> Iterator[str]:
+    """Of the rows that there must be."""
+    for who in PARTS:
+        yield f"{who}, longest callback, processor time"
+        yield f"{who}, longest callback, time"
+        yield f"{who}, callbacks of more than 50 ms"
+        yield f"{who}, callbacks"
 
 
 def measure(quick: bool) -> Iterator[Row]:
@@ -87,15 +107,17 @@ def measure(quick: bool) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="fedring-loops-") as folder:
         found = watched(Path(folder), QUICK if quick else FULL)
     coordinator = [found.pop("coordinator")]
-    for who, probes in (("coordinator", coordinator), ("device", list(found.values()))):
+    for who, probes in zip(PARTS, (coordinator, list(found.values())), strict=True):
         busiest = max(probes, key=lambda one: one["longest"])
-        yield Row(f"{who}, longest callback, processor time", busiest["longest"], "s", at_most=0.05)
-        yield Row(f"{who}, longest callback, time", max(one["latest"] for one in probes), "s")
-        yield Row(f"{who}, callbacks of more than 50 ms", sum(one["late"] for one in probes))
+        longest, latest = busiest["longest"], max(one["latest"] for one in probes)
+        yield Row(f"{who}, longest callback, processor time", longest, "s", at_most=MOST_S)
+        yield Row(f"{who}, longest callback, time", latest, "s", no_goal=WAITING)
+        late = sum(one["late"] for one in probes)
+        yield Row(f"{who}, callbacks of more than 50 ms", late, no_goal=WAITING)
         yield Row(f"{who}, callbacks", sum(one["count"] for one in probes))
         for place, times in busiest["seen"].items():
             click.echo(f"  {who} was seen {times} times in {place}", err=True)
 
 
 if __name__ == "__main__":
-    main(measure, __doc__)
+    main(measure, __doc__, names=names, strict=True)

@@ -14,6 +14,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from fedring.coordinator.records import Outcome, Version, VoidRing
 from fedring.coordinator.store import CoordinatorStore
 from fedring.fleet.passphrases import protect
 from fedring.fleet.register import Register
-from fedring.lab.fuzzing import files, people, wire
+from fedring.lab.fuzzing import enrolment, files, people, updates, wire
 from fedring.lab.fuzzing.corpus import Corpus
 from fedring.lab.fuzzing.mutations import zip_members, zip_of
 from fedring.lab.fuzzing.target import judged
@@ -47,6 +48,7 @@ from fedring.shared.messages import Message, tag
 from fedring.shared.models import Model, save_npz
 from fedring.shared.pairwise import RoundKey
 from fedring.shared.samples import Dataset
+from fedring.shared.signed_folders import File, Manifest
 
 P256 = bytes.fromhex("2a8648ce3d030107")
 CORPUS = Corpus(Path(__file__).parent / "corpus")
@@ -288,10 +290,20 @@ def file_inputs(folder: Path) -> Iterator[Good]:
             if not line.startswith("# ") and line != "#" and not line.startswith(OTHER_SOURCES)
         ]
         yield f"{part}-settings", "every-key", "\n".join(every).replace("#[", "[").encode()
-    register = Register(people.FLEET, ("broker.local", "10.0.0.1")).adding("b01", 0xABC)
-    register = register.adding("b02", 0xDEF)
+    ends = date(2036, 1, 1)
+    register = Register(people.FLEET, ("broker.local", "10.0.0.1")).adding("b01", 0xABC, ends)
+    register = register.adding("b02", 0xDEF, ends).retiring("canary", 0xCA)
     register = register.revoking(register.devices[0])
-    yield "fleet-register", "two-devices", register.to_json().encode()
+    register = register.inviting("b03", datetime(2026, 12, 1, tzinfo=UTC))
+    yield "fleet-register", "three-devices", register.to_json().encode()
+    old = {"name": "b01", "number": 1, "serial": "abc", "added": "2026-11-24", "revoked": None}
+    fields = {"fleet": people.FLEET, "broker": ["broker.local"], "next_number": 2}
+    fields |= {"list_number": 1, "epoch": 1, "devices": [old], "format": 1}
+    yield "fleet-register", "format-1", json.dumps(fields).encode()
+    manifest = Manifest(
+        "bundle", people.FLEET, 7, {"arch": "aarch64"}, {"site.tar.gz": File.of(b"packed")}
+    )
+    yield "folder-manifest", "bundle", manifest.encode()
     yield "samples-csv", "twelve", csv().encode()
     yield "samples-csv", "quoted", csv().replace("day", '"day"').replace("\n", "\r\n").encode()
     yield "samples-npz", "twelve", npz(x=samples().x, y=np.array(files.CLASSES)[samples().y])
@@ -367,7 +379,16 @@ def bad_inputs(good: dict[tuple[str, str], bytes]) -> Iterator[Good]:
     ):
         key = "limits.duration_s" if value[0] in "9n" else "model.file"
         yield "device-settings", name, f"{key} = {value}\n".encode()
-    register = good["fleet-register", "two-devices"]
+    manifest = good["folder-manifest", "bundle"]
+    for name, path in (
+        ("leads-out", b"../site"),
+        ("absolute", b"/etc/passwd"),
+        ("nul", b"\\u0000"),
+    ):
+        yield "folder-manifest", name, manifest.replace(b"site.tar.gz", path)
+    yield "folder-manifest", "a-key-twice", manifest.replace(b'"facts"', b'"facts": {},\n "facts"')
+    yield "folder-manifest", "nested", b'{"a":' * 2_000
+    register = good["fleet-register", "three-devices"]
     yield "fleet-register", "no-text", register.replace(b"broker", b"br\xffker")
     yield "fleet-register", "nested", b'{"a":' * 2_000
     yield "fleet-register", "a-serial-that-is-none", register.replace(b"abc", b"xyz")
@@ -477,10 +498,15 @@ def main() -> int:
         old.unlink()
     good = {}
     with tempfile.TemporaryDirectory() as folder:
-        for of, name, data in (*wire_inputs(), *file_inputs(Path(folder))):
+        for of, name, data in (
+            *wire_inputs(),
+            *file_inputs(Path(folder)),
+            *enrolment.good_inputs(),
+            *updates.good_inputs(),
+        ):
             good[of, name] = data
             CORPUS.keep(of, name, data, good=True)
-    for of, name, data in bad_inputs(good):
+    for of, name, data in (*bad_inputs(good), *enrolment.bad_inputs(), *updates.bad_inputs()):
         CORPUS.keep(of, name, data, good=False)
     bad = 0
     for target in targets(CORPUS).values():

@@ -6,10 +6,13 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from fedring.fleet.bundles.slots import fill_slot
+from fedring.fleet.bundles.targets import Target
 from fedring.lab.brokers import LocalBroker, Program, start_broker
 from fedring.lab.processes import Child
 
@@ -45,8 +48,11 @@ def shipped_mosquitto(mosquitto: Path) -> Iterator[Callable[..., tuple[Child, in
         ) -> tuple[Child, int]:
             settings = machine / "etc" / "mosquitto"
             if not machine.exists():
-                shutil.copytree(certificates, settings / "fedring")
+                settings_apart = shutil.ignore_patterns("*.conf")
+                shutil.copytree(certificates, settings / "fedring", ignore=settings_apart)
+                (settings / "site").mkdir()
                 (machine / "var" / "lib" / "mosquitto").mkdir(parents=True)
+                (machine / "run" / "mosquitto").mkdir(parents=True)
                 for name in ("mosquitto.conf", "acl"):
                     text = change(name, (BROKER_CONFIG / name).read_text())
                     (settings / name).write_text(text)
@@ -54,7 +60,7 @@ def shipped_mosquitto(mosquitto: Path) -> Iterator[Callable[..., tuple[Child, in
             # As root it would change its user: it could not read the files of this test, and the
             # kernel would forget that it ends with us.
             user = "user root\n" if os.geteuid() == 0 else ""
-            (settings / "fedring" / "test.conf").write_text(
+            (settings / "site" / "test.conf").write_text(
                 f"port {port}\nbind_address 127.0.0.1\n{user}"
             )
             child = Child.start(
@@ -94,3 +100,18 @@ def await_port(child: Child, port: int) -> None:
 def unused_port() -> Callable[[], int]:
     """Gives ports of loopback that nobody uses."""
     return free_port
+
+
+@pytest.fixture(scope="session")
+def board_slot(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Target], Path]:
+    """Gives what the bundle for a kind of board unpacks into, made once; nobody may change it."""
+    made: dict[Target, Path] = {}
+
+    def slot(target: Target) -> Path:
+        if target not in made:
+            folder = tmp_path_factory.mktemp(str(target))
+            fill_slot(target, folder, version=metadata.version("fedring"))
+            made[target] = folder
+        return made[target]
+
+    return slot

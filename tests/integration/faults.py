@@ -3,19 +3,15 @@
 The victim among the devices is b02. It lives in a network namespace of its own; its state and the
 coordinator's lie on small file systems of their own; both tell the time by a clock that can be set.
 
-Run as a program (`scripts/faults`) it goes through all pairs of step and fault and writes their
-outcomes into docs/faults.md.
+Who dies in the midst of a single call is the affair of `deaths`; `faults_page` goes through all of
+it and writes docs/faults.md.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import sys
-import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
@@ -23,8 +19,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from attrs import frozen
-from tests.integration.stage import ALL, STEPS, Stage
-from tests.integration.sums import REPEATABLE, check_sum
+from tests.integration.stage import STEPS, Stage, ended
+from tests.integration.sums import REPEATABLE, check_history
 
 from fedring.lab.brokers import start_broker
 from fedring.lab.fleets import LocalFleet
@@ -205,7 +201,7 @@ def site(folder: Path, libfaketime: Path) -> Iterator[Site]:
         spy = stack.enter_context(Spy(broker.address, fleet.topics, fleet.check))
         stage = Stage(broker, fleet, spy)
         fleet.start()
-        stage.published(0)
+        stage.started()
         yield Site(stage, link, disks, clocks)
 
 
@@ -216,9 +212,11 @@ Fault = Callable[[Site], Callable[[], object]]
 
 def killed(name: str) -> Fault:
     def inflict(site: Site) -> Callable[[], object]:
+        since = site.stage.spy.now
         site.child(name).kill()
         if name == "broker":
             return site.stage.broker.restart
+        site.stage.spy.status(name, since, state="offline")  # the broker says so, its last will
         return lambda: site.start(name)
 
     return inflict
@@ -234,9 +232,9 @@ def broker_forgets(site: Site) -> Callable[[], object]:
 def stands_still(name: str) -> Fault:
     def inflict(site: Site) -> Callable[[], object]:
         child = site.child(name)
-        child.send(signal.SIGSTOP)
+        child.freeze()
         time.sleep(LASTS_S)
-        return lambda: child.send(signal.SIGCONT)
+        return child.thaw
 
     return inflict
 
@@ -312,77 +310,20 @@ def befall(site: Site, step: str, fault: str) -> str:
     stage = site.stage
     for clock in site.clocks.values():
         clock.set(0)
-    stage.revive()
-    history = stage.history()
+    stage.wake()
+    stage.pause()
+    stage.forgive()
+    history, before = stage.history(), stage.all_pids()
     STEPS[step](stage)
     running = stage.last_round()
     mend = FAULTS[fault](site)
+    since = stage.spy.now
     mend()
     stage.revive()
-    since = stage.spy.now
-    stage.spy.first(
-        lambda heard: (
-            heard.topic == "event"
-            and heard.facts.get("event") == "model published"
-            and heard.facts["round"] > running
-            and heard.facts["contributors"] == len(ALL)
-        ),
-        since,
-        what="a later round with all devices",
-    )
+    stage.see_recovery(before, since)
     stage.pause()
-    later = stage.history()
-    assert later[: len(history)] == history
-    for version in later[len(history) :]:
-        check_sum(stage.fleet, stage.spy.heard, version)
-    rounds = stage.announced_rounds()
-    assert rounds == sorted(set(rounds)), "a round number was used twice"
+    hurt = {"device": VICTIM}.get(name := fault.split(maxsplit=1)[0].removesuffix("'s"), name)
+    after = stage.all_pids()
+    assert {name for name in after if after[name] != before[name]} <= {hurt}
+    check_history(stage, history)
     return ended(stage, running + 1 if step == "between rounds" else running)
-
-
-def ended(stage: Stage, number: int) -> str:
-    """How a round ended, in words."""
-    outcome = stage.outcome(number)
-    assert outcome is not None
-    if outcome.contributors:
-        return f"sum of {outcome.contributors}"
-    reasons = [ring.reason for ring in outcome.void_rings] or [outcome.reason]
-    return f"void: {'; '.join(reasons)}"
-
-
-PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
-BROKEN = "**BROKEN**"
-
-
-def table(outcomes: dict[tuple[str, str], str]) -> str:
-    """Step x fault x outcome, as Markdown."""
-    lines = [f"| fault | {' | '.join(STEPS)} |", "|---" * (len(STEPS) + 1) + "|"]
-    for fault in FAULTS:
-        cells = [outcomes.get((step, fault), "not run") for step in STEPS]
-        lines.append(f"| {fault} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def main(libfaketime: Path) -> int:
-    """Go through all pairs; 1 when one of them broke what must hold."""
-    outcomes: dict[tuple[str, str], str] = {}
-    pairs = [(step, fault) for fault in FAULTS for step in STEPS]
-    while pairs:
-        with tempfile.TemporaryDirectory() as folder, site(Path(folder), libfaketime) as here:
-            while pairs:
-                step, fault = pairs.pop(0)
-                try:
-                    outcomes[step, fault] = befall(here, step, fault)
-                except Exception:  # a fleet that is broken is thrown away, and the table goes on
-                    outcomes[step, fault] = BROKEN
-                    traceback.print_exc()
-                    break
-                finally:
-                    print(f"{fault}, {step}: {outcomes.get((step, fault))}", flush=True)
-    before, _, _ = PAGE.read_text("utf-8").partition("| fault |")
-    PAGE.write_text(f"{before}{table(outcomes)}\n", "utf-8")
-    return 1 if BROKEN in outcomes.values() else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))

@@ -24,6 +24,11 @@ class Stage:
         self.spy = spy
 
     def revive(self) -> None:
+        """Let everybody run, and rounds begin."""
+        self.wake()
+        self.fleet.set_paused(False)
+
+    def wake(self) -> None:
         """Let everybody run."""
         assert self.fleet.coordinator is not None
         if not self.fleet.coordinator.running:
@@ -32,7 +37,6 @@ class Stage:
             if not child.running:
                 self.fleet.start_device(name)
         self.fleet.thaw()
-        self.fleet.set_paused(False)
 
     def pause(self) -> None:
         """Wait until no round is running and none begins."""
@@ -46,6 +50,12 @@ class Stage:
         since = self.spy.now
         self.fleet.set_paused(False)
         return since
+
+    def started(self) -> None:
+        """Wait until all are there, one after the other, and have learned once."""
+        for name in ("coordinator", *ALL):  # so many programs may take their time to start
+            self.spy.status(name, 0)
+        self.published(0)
 
     def published(self, since: int) -> Heard:
         """Wait for a model that all devices contributed to."""
@@ -62,6 +72,11 @@ class Stage:
         """The highest round number taken."""
         with closing(self.fleet.store()) as store:
             return store.last_round()
+
+    def forgive(self) -> None:
+        """Let nobody be benched for what befell it earlier; between rounds."""
+        with closing(self.fleet.store()) as store:
+            store.devices.save_bench({}, {})
 
     def kill_coordinator(self) -> tuple[int, int]:
         """As a power cut would: nothing is said, nothing cleaned up.
@@ -84,6 +99,59 @@ class Stage:
     def pids(self) -> dict[str, int]:
         """Process of each device that runs."""
         return {name: one.pid for name, one in self.fleet.devices.items() if one.running}
+
+    def all_pids(self) -> dict[str, int]:
+        """Process of everybody."""
+        assert self.fleet.coordinator is not None
+        children = {"broker": self.broker.child, "coordinator": self.fleet.coordinator}
+        return {name: one.pid for name, one in (children | self.fleet.devices).items()}
+
+    def see_recovery(self, before: dict[str, int], since: int) -> None:
+        """See that the first round announced after everybody is back is a sum over all.
+
+        Args:
+            before: `all_pids` before somebody was hurt.
+            since: the moment before whoever was hurt was revived.
+
+        Raises:
+            AssertionError: that round ended otherwise.
+        """
+        now = self.all_pids()
+        for name in ("coordinator", *ALL):
+            is_new = now[name] != before[name] or now["broker"] != before["broker"]
+            self._back(name, since if is_new else None)
+        known = self.last_round()
+        told = self.spy.first(
+            lambda heard: (
+                heard.topic == "event"
+                and heard.facts.get("event") in {"model published", "round void"}
+                and heard.facts["round"] > known
+            ),
+            since,
+            what=f"the end of round {known + 1}",
+        )
+        facts = {name: told.facts.get(name) for name in ("event", "round", "contributors")}
+        expected = {"event": "model published", "round": known + 1, "contributors": len(ALL)}
+        assert facts == expected, f"the first round with everybody back: {told.facts}"
+
+    def _back(self, name: str, since: int | None) -> None:
+        """Wait until the broker has a word of `name` that is no last will, from this moment on.
+
+        None for the moment: its last word counts.
+        """
+        topic = "coordinator/status" if name == "coordinator" else f"device/{name}/status"
+        start = since
+        if start is None:
+            start = max(at for at, heard in enumerate(self.spy.heard) if heard.topic == topic)
+        self.spy.first(
+            lambda heard: (
+                heard.topic == topic
+                and heard.facts.get("state") != "offline"
+                and (since is None or not heard.retained)
+            ),
+            start,
+            what=f"a word of {name}",
+        )
 
     def outcome(self, number: int) -> Outcome | None:
         """How a round ended, once it has."""
@@ -170,3 +238,13 @@ STEPS: dict[str, Callable[[Stage], int]] = {
     "opening": in_opening,
 }
 """Ways into each step of a round, by its name."""
+
+
+def ended(stage: Stage, number: int) -> str:
+    """How a round ended, in words."""
+    outcome = stage.outcome(number)
+    assert outcome is not None
+    if outcome.contributors:
+        return f"sum of {outcome.contributors}"
+    reasons = [ring.reason for ring in outcome.void_rings] or [outcome.reason]
+    return f"void: {'; '.join(reasons)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from tests.integration.stage import Stage
 
 from fedring.coordinator.records import Version
 from fedring.coordinator.strategies import FedAvg, mean_update
@@ -52,6 +53,24 @@ def check_sum(fleet: LocalFleet, heard: Sequence[Heard], version: Version) -> No
     mean = mean_update(summed.update, summed.weight, announce.plan, announce.bits)
     expected = FedAvg().step(before, mean)
     assert expected.digest == version.digest, f"version {version.version} is a wrong sum"
+
+
+def check_history(stage: Stage, before: Sequence[Version]) -> None:
+    """See that the history went on from here, with right sums and new round numbers only.
+
+    Args:
+        stage: between rounds.
+        before: all versions that there were, oldest first.
+
+    Raises:
+        AssertionError: it did not.
+    """
+    history = stage.history()
+    assert history[: len(before)] == before
+    for version in history[len(before) :]:
+        check_sum(stage.fleet, stage.spy.heard, version)
+    rounds = stage.announced_rounds()
+    assert rounds == sorted(set(rounds)), "a round number was used twice"
 
 
 def _round(heard: Sequence[Heard], number: int) -> tuple[Announce, list[int]]:

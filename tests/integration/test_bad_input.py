@@ -50,7 +50,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFleet]:
 def kept(state: Path) -> dict[str, object]:
     """All that a state folder holds, whatever form SQLite gives it."""
     contents: dict[str, object] = {}
-    for file in state.iterdir():
+    for file in filter(Path.is_file, state.rglob("*")):
         if file.suffix == ".db":
             with closing(sqlite3.connect(file)) as database:
                 contents[file.name] = list(database.iterdump())
@@ -129,11 +129,11 @@ MISTAKES: dict[str, tuple[str, list[Change], list[str]]] = {
     "certificate of a device": (
         "coordinator",
         [
-            ("coordinator.crt", "../devices/b01/device.crt"),
-            ("coordinator.key", "../devices/b01/device.key"),
+            ("coordinator.crt", "../fleet/devices/b01/device.crt"),
+            ("coordinator.key", "../fleet/devices/b01/device.key"),
         ],
         [
-            "{folder}/../devices/b01/device.crt is the certificate of a device, not of a"
+            "{folder}/../fleet/devices/b01/device.crt is the certificate of a device, not of a"
             " coordinator [certificate.role]",
             "fedring: hint: `fedring fleet` makes a folder for the coordinator and one for each"
             " device",
@@ -166,9 +166,9 @@ MISTAKES: dict[str, tuple[str, list[Change], list[str]]] = {
     ),
     "evaluation data without a column": (
         "coordinator",
-        [("[ring]", '[evaluation]\nfile = "../../data/b01.csv"\nlabel = "when"\n\n[ring]')],
+        [("[ring]", '[evaluation]\nfile = "../data/b01.csv"\nlabel = "when"\n\n[ring]')],
         [
-            "{folder}/../../data/b01.csv: no column `when` [data.missing-column]",
+            "{folder}/../data/b01.csv: no column `when` [data.missing-column]",
             "fedring: hint: columns of the file: `warmth`, `light`, `label`",
         ],
     ),

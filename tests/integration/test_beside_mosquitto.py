@@ -212,7 +212,7 @@ FORGERIES = {
     "round": ("topic write fedring/+/round", "b01"),
     "revoked": ("topic write fedring/+/revoked", "b01"),
     "device/b01/status": ("pattern write fedring/+/device/%u/status", ""),
-    f"model/{'ab' * 32}/0": ("topic write fedring/+/model/+/+", ""),
+    "model/ab/0": ("topic write fedring/+/model/+/+", ""),
     "coordinator/status": ("topic write fedring/+/coordinator/status", ""),
 }
 """Topic, the line that keeps the thief from writing there, and whose log tells when it is gone."""

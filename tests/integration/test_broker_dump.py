@@ -176,8 +176,11 @@ def test_the_tool_says_what_it_has_read(stage: Stage) -> None:
     assert ", 0 of them beyond the promise" in result.output
 
 
-def test_devices_without_the_coordinator_read_nothing(stage: Stage, seen: Evidence) -> None:
-    assert recover(seen, stage.knows("b01", "b02", "b04", "b05", coordinator=False)) == []
+@pytest.mark.parametrize("devices", [(), ("b01", "b02", "b04", "b05")], ids=["none", "all but one"])
+def test_devices_without_the_coordinator_read_nothing(
+    stage: Stage, seen: Evidence, devices: tuple[str, ...]
+) -> None:
+    assert recover(seen, stage.knows(*devices, coordinator=False)) == []
 
 
 # -- a coordinator that lies to real devices ---------------------------------------------------

@@ -1,8 +1,8 @@
 """docs/beside-mosquitto.md, command by command: five boards, a broker, a laptop, one folder each.
 
-The page's blocks say on which machine they are typed. What is adapted: `~` and /etc lie in the
-machine's folder, the port is a free one, names of machines become localhost where a connection is
-made, and `sudo`, `scp`, `chown` and `systemctl` are stand-ins.
+The page's blocks say on which machine they are typed. What is adapted: `~`, /etc, /tmp and
+/var/lib lie in the machine's folder, the port is a free one, names of machines become localhost
+where a connection is made, and `sudo`, `scp`, `ssh` and `systemctl` are stand-ins.
 """
 
 import csv
@@ -20,7 +20,9 @@ from pathlib import Path
 
 import pytest
 from attrs import frozen
+from tests.integration.machines import Service
 
+from fedring.fleet.authority import create_fleet
 from fedring.lab.processes import Child, stop_all
 from fedring.lab.programs import ONE_THREAD
 
@@ -29,14 +31,16 @@ PAGE = PROJECT / "docs" / "beside-mosquitto.md"
 BOARDS = ("b01", "b02", "b03", "b04", "b05")
 PATIENCE_S = 90.0
 STAND_INS = {
-    "sudo": 'exec "$@"',
-    "chown": "",
-    "systemctl": 'echo "$@" >>"$HOME/systemctl.log"',
+    "sudo": '[ "$1" != -u ] || shift 2\nexec "$@"',
+    "systemctl": '[ "$2" != mosquitto ] || exec "$HOME/service" "$1"',
+    # The other machine's shell, in its own folder. Options stand before "--".
+    "ssh": 'while [ "$1" != -- ]; do shift; done\n'
+    'export HOME=$(realpath "$HOME/../${2#*@}")\ncd "$HOME"\nexec sh -c "$3"',
     # host:path is a path in the folder of that machine
     "scp": 'for word; do words+=("${word/#*.local:/$HOME/../&/}"); done\n'
     'exec cp "${words[@]//.local:\\//.local/}"',
 }
-NOT_RUN = {"install", "service"}
+NOT_RUN = {"install", "install-server"}
 """Blocks that change the machine itself; tests of packages and units look after them."""
 
 
@@ -64,10 +68,12 @@ class Stage:
     Args:
         folder: for them.
         port: of the broker.
+        ending: what else is to end with it.
     """
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, ending: ExitStack) -> None:
         self.folder = folder
+        self.ending = ending
         self.port = port
         self.children: dict[str, Child] = {}
         tools = folder / "stand-ins"
@@ -83,8 +89,12 @@ class Stage:
         for machine in ("laptop", "broker.local", *(f"{board}.local" for board in BOARDS)):
             (folder / machine).mkdir()
             (folder / machine / "fedring").symlink_to(PROJECT)
-        for made_by_debian in ("etc/mosquitto", "var/lib/mosquitto"):
-            (folder / "broker.local" / made_by_debian).mkdir(parents=True)
+        (self.server / "tmp").mkdir()
+
+    @property
+    def server(self) -> Path:
+        """The machine of broker and coordinator."""
+        return self.folder / "broker.local"
 
     def type(self, machine: str, text: str) -> str:
         """Type commands on a machine, give what they print."""
@@ -128,15 +138,23 @@ class Stage:
         file.write_text(text)
 
     def _adapted(self, text: str) -> str:
-        text = text.replace(" /etc/", " etc/").replace("broker.local,192.168.1.10", "localhost")
+        for folder in ("etc", "tmp"):
+            text = text.replace(f" /{folder}/", f" {folder}/")
+        text = text.replace(
+            "--broker you@broker.local",
+            f"--broker you@broker.local --root {self.server}"
+            " --reload 'systemctl reload mosquitto' --restart 'systemctl restart mosquitto'",
+        )
+        text = text.replace("/opt/fedring/bin/fedring", "fedring")
+        text = text.replace("broker.local,192.168.1.10", "localhost")
         text = text.replace("-h broker.local -p 8883", f"-h localhost -p {self.port}")
         return text.replace("mqtt://broker.local:8883", f"mqtt://localhost:{self.port}")
 
 
 @pytest.fixture
 def stage(tmp_path: Path, unused_port: Callable[[], int]) -> Iterator[Stage]:
-    stage = Stage(tmp_path, unused_port())
     with ExitStack() as ending:
+        stage = Stage(tmp_path, unused_port(), ending)
         ending.callback(lambda: stop_all(stage.children.values(), 20))
         yield stage
 
@@ -166,24 +184,22 @@ def write_measurements(file: Path, example: str, seed: str) -> None:
             writer.writerow(row | moved)
 
 
-def test_the_page_leads_to_a_published_model(
-    stage: Stage, shipped_mosquitto: Callable[..., tuple[Child, int]]
-) -> None:
-    for text in commands("laptop"):
-        stage.type("laptop", text)
-    for text in commands("broker"):
-        stage.type("broker.local", text)
-    broker_home = stage.folder / "broker.local"
-    assert (broker_home / "systemctl.log").read_text() == "restart mosquitto\n"
-    mosquitto, _ = shipped_mosquitto(broker_home, broker_home / "broker", port=stage.port)
+def test_the_page_leads_to_a_published_model(stage: Stage, mosquitto: Path) -> None:
+    broker = Service(stage.server, mosquitto, stage.port)
+    stage.ending.callback(broker.stop)
+    for place in ("laptop", "apply"):
+        for text in commands(place):
+            stage.type("laptop", text)
+    assert broker.verbs() == ["restart"]
 
     changes = {block.place: block.text for block in blocks("toml")}
     port = f"[broker]\nport = {stage.port}"
-    settings = "coordinator/coordinator.toml"
-    for text in (port, changes[settings]):
-        stage.edit(broker_home / settings, text)
-    (run_coordinator,) = commands("coordinator")
-    coordinator = stage.start("broker.local", run_coordinator)
+    state = f'[state]\nfolder = "{stage.server}/var/lib/fedring"'
+    settings = "/etc/fedring/coordinator.toml"
+    for text in (port, state, changes[settings]):
+        stage.edit(stage.server / settings.lstrip("/"), text)
+    assert commands("coordinator") == ["sudo systemctl enable --now fedring-coordinator\n"]
+    coordinator = stage.start("broker.local", started_by_the_unit())
 
     (example,) = blocks("csv")
     (run_board,) = commands("board")
@@ -198,7 +214,7 @@ def test_the_page_leads_to_a_published_model(
     await_line(stage.children["b01.local"], "keeps version 6 of the model")
     (look,) = commands("model")
     assert re.search(r"^6 +5 +train +1/6 +5 ", stage.type("broker.local", look), re.MULTILINE)
-    assert (broker_home / "coordinator" / "model.npz").is_file()
+    assert (stage.server / "tmp" / "model.npz").is_file()
 
     (use,) = commands("predict")
     (answers,) = blocks("text")
@@ -219,30 +235,38 @@ def test_the_page_leads_to_a_published_model(
 
     (revoke,) = commands("revoke")
     stage.type("laptop", revoke)
+    assert broker.verbs()[1:] == ["reload"]
     await_line(stage.children["b01.local"], "revocation list number=2")
-    (revoke_at_broker,) = commands("broker-revoke")
-    stage.type("broker.local", revoke_at_broker)
-    mosquitto.stop()
-    shipped_mosquitto(broker_home, broker_home / "broker", port=stage.port)
     await_line(stage.children["b05.local"], "refuses our certificate")
     assert all(child.running for child in stage.children.values())
 
 
 def test_every_command_of_the_page_is_one_that_a_test_runs() -> None:
     run = {
-        *("laptop", "broker", "coordinator", "board", "watch", "model", "predict", "revoke"),
-        "broker-revoke",
+        *("laptop", "apply", "coordinator", "board", "watch", "model", "predict", "revoke"),
     }
     assert {block.place for block in blocks("sh")} == run | NOT_RUN
 
 
-def test_the_unit_finds_what_the_page_puts_there() -> None:
+def started_by_the_unit() -> str:
+    """The command line that systemd runs, from the unit that the page copies."""
     unit = (PROJECT / "broker_config" / "fedring-coordinator.service").read_text()
-    (service,) = commands("service")
-    (state,) = (block for block in blocks("toml") if block.place.startswith("/etc"))
-    assert "ExecStart=/opt/fedring/bin/fedring coordinator run" in unit
-    assert "python3 -m venv /opt/fedring\n" in service
-    assert f"--config {state.place}\n" in unit
-    assert "cp -r coordinator /etc/fedring\n" in service
-    assert 'folder = "/var/lib/fedring"' in state.text
+    (line,) = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
+    return str(line)
+
+
+def test_the_unit_finds_what_the_page_puts_there(tmp_path: Path) -> None:
+    unit = (PROJECT / "broker_config" / "fedring-coordinator.service").read_text()
+    (install,) = commands("install-server")
+    (settings,) = (block for block in blocks("toml") if block.place.startswith("/etc"))
+    assert started_by_the_unit() == (
+        f"/opt/fedring/bin/fedring coordinator run --config {settings.place}"
+    )
+    assert "python3 -m venv /opt/fedring\n" in install
+    assert "fedring-coordinator.service /etc/systemd/system/\n" in install
+    assert "adduser --system --group --no-create-home --home /nonexistent fedring\n" in install
+    assert "User=fedring\n" in unit
     assert "StateDirectory=fedring\n" in unit
+    fleet = create_fleet(tmp_path / "greenhouse", "greenhouse", ["localhost"])
+    given = (fleet.coordinator_folder / "coordinator.toml").read_text()
+    assert '\nfolder = "/var/lib/fedring"\n' in given

@@ -4,6 +4,8 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from fedring.lab.programs import FEDRING
 
 FLEET = ("--devices", "6", "--rounds", "2", "--ring-size", "3", "--threshold", "2", "--seed", "3")
@@ -20,10 +22,12 @@ def rounds_of(report: Path, *command: str) -> list[dict[str, float]]:
     return rounds
 
 
-def test_the_demo_is_as_good_as_plaintext_round_by_round(tmp_path: Path) -> None:
-    demo = rounds_of(
-        tmp_path / "demo.json", "demo", "--plain", "--output", str(tmp_path / "output")
-    )
+@pytest.mark.parametrize("options", [[], ["--litert"]], ids=["numpy", "litert beside numpy"])
+def test_the_demo_is_as_good_as_plaintext_round_by_round(
+    options: list[str], tmp_path: Path
+) -> None:
+    output = str(tmp_path / "output")
+    demo = rounds_of(tmp_path / "demo.json", "demo", "--plain", "--output", output, *options)
     plain = rounds_of(tmp_path / "plain.json", "simulate", "learn", "--plaintext")
     assert len(demo) == len(plain) == 2
     for in_demo, in_plain in zip(demo, plain, strict=True):

@@ -27,8 +27,9 @@ from fedring.device.trainers import NumpyTrainer
 from fedring.lab.fleets import LocalFleet
 from fedring.lab.loop_fleet import loop_fleet
 from fedring.shared.broker import Broker
-from fedring.shared.encryption import lattice, paillier
+from fedring.shared.encryption import Suite, lattice, paillier
 from fedring.shared.encryption.hybrid import Hybrid
+from fedring.shared.encryption.packed import PackedPaillier
 from fedring.shared.models import Model
 from fedring.shared.state import Database
 
@@ -44,12 +45,8 @@ SLOW: list[tuple[Any, str]] = [
     (paillier.FixedBase, "obfuscator"),
     (paillier, "decrypt"),
     (paillier, "product"),
-    (lattice.Ring, "__init__"),
     (announcing, "suite"),
     (work, "suite"),
-    (Hybrid, "prepare"),
-    (Hybrid, "add_values"),
-    (Hybrid, "open"),
     (Model, "from_chunks"),
     (Model, "_pieces"),
     (member, "read_roster"),
@@ -59,11 +56,17 @@ SLOW: list[tuple[Any, str]] = [
 ]
 """What may take a board or a coordinator more than 50 ms: by its arithmetic, or by a disk."""
 
-SLOW_IF_LARGE: list[tuple[Any, str]] = [
-    (Hybrid, "add"),
-    (Hybrid, "encode_body"),
-    (Hybrid, "decode_body"),
-]
+SUITES: dict[str, type[Suite]] = {"hybrid": Hybrid, "paillier": PackedPaillier}
+
+
+def slow(name: str, *, large_bodies: bool) -> list[tuple[Any, str]]:
+    """What is slow with this suite."""
+    of_suite = ["prepare", "add_values", "open"]
+    if large_bodies:
+        of_suite += ["add_piece", "encode_body", "decode_body"]
+    listed = [*SLOW, *((SUITES[name], what) for what in of_suite)]
+    return [*listed, (lattice.Ring, "__init__")] if name == "hybrid" else listed
+
 
 STEPS: list[tuple[type, str]] = [
     *((Member, name) for name in ("announced", "revocation", "worked", "receive", "tick")),
@@ -133,14 +136,14 @@ def _wrap(
 
 
 @contextmanager
-def watching(*, large_bodies: bool) -> Iterator[Watch]:
-    """Watches all that is listed above."""
+def watching(listed: list[tuple[Any, str]], *, large_bodies: bool) -> Iterator[Watch]:
+    """Watches all that is listed."""
     watch = Watch()
     with pytest.MonkeyPatch.context() as patch:
         if large_bodies:
             patch.setattr(service, "SLOW_BODY_BYTES", 1)
             patch.setattr(agent, "SLOW_BODY_BYTES", 1)
-        for place, name in [*SLOW, *SLOW_IF_LARGE] if large_bodies else SLOW:
+        for place, name in listed:
             watch.slow(patch, place, name)
         for machine, name in STEPS:
             watch.step(patch, machine, name)
@@ -164,8 +167,9 @@ async def rounds_and_a_new_epoch(files: LocalFleet, watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("large_bodies", [False, True], ids=["small", "large"])
+@pytest.mark.parametrize("suite", SUITES)
 def test_nothing_slow_runs_on_an_event_loop(
-    tmp_path: Path, record_property: Callable[[str, object], None], large_bodies: bool
+    tmp_path: Path, record_property: Callable[[str, object], None], suite: str, large_bodies: bool
 ) -> None:
     files = LocalFleet(
         tmp_path,
@@ -173,15 +177,15 @@ def test_nothing_slow_runs_on_an_event_loop(
         N_DEVICES,
         coordinator={
             "model": {"kind": "mlp", "hidden": [4]},
-            "ring": {"size": N_DEVICES, "min_devices": N_DEVICES, "key_bits": 2048},
+            "ring": {"size": N_DEVICES, "min_devices": N_DEVICES, "key_bits": 2048, "suite": suite},
         },
     )
-    with watching(large_bodies=large_bodies) as watch:
+    listed = slow(suite, large_bodies=large_bodies)
+    with watching(listed, large_bodies=large_bodies) as watch:
         asyncio.run(rounds_and_a_new_epoch(files, watch))
     record_property("times that the loop was more than 50 ms late", watch.late)
     record_property("times that it was looked at", watch.beats)
     here = threading.get_ident()
     assert [name for name, threads in watch.threads.items() if here in threads] == []
-    n_watched = len(SLOW) + len(SLOW_IF_LARGE) * large_bodies
-    assert len(watch.threads) == n_watched, "something on the list is never called"
+    assert len(watch.threads) == len(listed), "something on the list is never called"
     assert watch.overlaps == []

@@ -1,4 +1,4 @@
-"""Faults in the midst of each step of a round, in real processes: a later round succeeds.
+"""Faults in the midst of each step of a round, in real processes: the next round succeeds.
 
 Here every step meets one fault; `scripts/faults` goes through all pairs and writes docs/faults.md.
 """
@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.faults import BROKEN, FAULTS, PAGE, Site, befall, site
+from tests.integration.deaths import COORDINATOR, DEVICE
+from tests.integration.faults import FAULTS, Site, befall, site
+from tests.integration.faults_page import BEGIN, BROKEN, END, PAGE
 from tests.integration.stage import STEPS
 from tests.integration.sums import check_sum
 
@@ -52,11 +54,26 @@ def test_a_sum_without_one_of_its_devices_would_be_noticed(fleet: Site) -> None:
     file.write_text(content)
 
 
+def rows_of(table: str) -> list[list[str]]:
+    """Cells of a table of the page, without its head."""
+    _, _, rest = PAGE.read_text("utf-8").partition(BEGIN.format(table))
+    rows, end, _ = rest.partition(END.format(table))
+    assert end
+    lines = rows.strip().splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
 def test_the_page_has_every_pair_and_none_is_broken() -> None:
     assert list(ONE_A_STEP) == list(STEPS)
-    _, _, rows = PAGE.read_text("utf-8").partition("|---|")
-    cells = [line.strip("|").split(" | ") for line in rows.splitlines()[1:]]
-    assert [row[0].strip() for row in cells] == list(FAULTS)
-    assert all(len(row) == 1 + len(STEPS) for row in cells)
-    assert BROKEN not in rows
-    assert "not run" not in rows
+    rows = rows_of("faults")
+    assert [row[0] for row in rows] == list(FAULTS)
+    assert all(len(row) == 1 + len(STEPS) for row in rows)
+    assert not [row for row in rows if BROKEN in row]
+
+
+def test_the_page_has_every_death_and_none_broke_anything() -> None:
+    rows = rows_of("deaths")
+    expected = [("device", one.words) for one in DEVICE]
+    expected += [("coordinator", one.words) for one in COORDINATOR]
+    assert [(row[0], row[1]) for row in rows] == expected
+    assert not [row for row in rows if BROKEN in row]

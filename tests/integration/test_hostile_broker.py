@@ -196,6 +196,27 @@ def test_of_a_packet_of_any_length_only_so_much_is_kept() -> None:
     assert peak < 8 * 2**20
 
 
+def test_a_broker_that_answers_pings_and_no_publish_is_left() -> None:
+    """Whoever waits for room in the window would wait for ever."""
+
+    async def story() -> None:
+        hostile = Hostile(always())
+        server = await asyncio.start_server(hostile.serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with Connection(
+            Broker("127.0.0.1", port), "b01", backoff=QUICK, keepalive_s=1, window=2
+        ) as connection:
+            await until(lambda: connection.connected)
+            first, _ = [await connection.send("a/b", b"x") for _ in range(2)]
+            async with asyncio.timeout(60):
+                await connection.send("a/b", b"y")
+            assert await first is False
+            await until(lambda: hostile.n_connections >= 2)
+        server.close()
+
+    asyncio.run(story())
+
+
 def test_answers_to_nothing_fill_no_log(caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> None:
         answers = [b"\x90\x03\x00\x63\x01", b"\xb0\x02\x00\x63", b"\x40\x02\x00\x63"] * 200

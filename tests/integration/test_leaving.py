@@ -96,11 +96,11 @@ def test_while_the_broker_is_gone(running: LocalFleet, broker: LocalBroker) -> N
 
 
 def test_while_the_broker_hangs(running: LocalFleet, broker: LocalBroker) -> None:
-    broker.child.send(signal.SIGSTOP)
+    broker.child.freeze()
     try:
         leave(*everybody(running))
     finally:
-        broker.child.send(signal.SIGCONT)
+        broker.child.thaw()
 
 
 def test_while_training(tmp_path: Path, broker: LocalBroker) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fedring.fleet.flash.payload import BOARD_FILES
+from fedring.fleet.server_folder import BROKER_FILES
+
 PROJECT = Path(__file__).parents[2]
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -52,6 +55,11 @@ def test_the_wheel_holds_the_parts_and_what_they_read(wheel: Path) -> None:
     assert "fedring/__init__.py" not in names
     for name in ("coordinator/coordinator.toml", "device/device.toml"):
         assert f"fedring/{name}" in names
+    for name in (*BOARD_FILES, "vendor-data"):
+        assert f"fedring/device/board/{name}" in names
+    for shipped in ("acl", *BROKER_FILES):
+        given = zipfile.ZipFile(wheel).read(f"fedring/fleet/broker/{shipped}")
+        assert given == (PROJECT / "broker_config" / shipped).read_bytes()
     assert not [name for name in names if "__pycache__" in name]
 
 

@@ -1,7 +1,8 @@
 """Breaks the protocol one line at a time, and shows which test notices.
 
 Each sabotage of `sabotages.toml` is put into a copy of the sources; then the test that it names
-runs against that copy. A test that still passes could not fail: the exit status is 1 then.
+runs against that copy. A test that still passes could not fail: the exit status is 1 then. One that
+hangs has noticed as well, but the table says so: it may be slow for another reason.
 
     scripts/sabotage                 all of them, on every core, as a table
     scripts/sabotage list pads       those whose description holds one of these words
@@ -16,9 +17,11 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -28,7 +31,15 @@ PROJECT = Path(__file__).parents[2]
 LIST = Path(__file__).with_name("sabotages.toml")
 SOURCES = ("coordinator", "device", "fleet", "lab", "shared")
 LONGEST_S = 240
-"""A test that hangs this long has noticed, too: it passes in a few seconds."""
+"""A test that runs this long hangs: it passes in a few seconds."""
+
+
+class Verdict(StrEnum):
+    """What a test says of a sabotage, as the table has it."""
+
+    CAUGHT = "`{}`"
+    TIMED_OUT = "timed out: `{}`"
+    UNNOTICED = "**NOBODY**, not by `{}`"
 
 
 @frozen(kw_only=True)
@@ -89,19 +100,19 @@ def copies(folder: Path, count: int) -> Iterator[SimpleQueue[Path]]:
     yield free
 
 
-def is_caught(sabotage: Sabotage, copy: Path) -> bool:
-    """Whether the named test fails in a copy with the sabotage in it."""
+def judge(sabotage: Sabotage, copy: Path) -> Verdict:
+    """What the named test says in a copy with the sabotage in it."""
     file = copy / sabotage.file
     source = file.read_text(encoding="utf-8")
     file.write_text(sabotage.applied(source), encoding="utf-8")
     try:
-        return not passes(sabotage.test, copy)
+        return verdict_of(sabotage.test, copy)
     finally:
         file.write_text(source, encoding="utf-8")
 
 
-def passes(test: str, copy: Path) -> bool:
-    """Whether a test passes in a copy.
+def verdict_of(test: str, copy: Path, longest_s: float = LONGEST_S) -> Verdict:
+    """What a test says in a copy.
 
     Raises:
         RuntimeError: pytest did not come to run it.
@@ -117,42 +128,44 @@ def passes(test: str, copy: Path) -> bool:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=LONGEST_S,
+            timeout=longest_s,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return False
+        return Verdict.TIMED_OUT
     if done.returncode not in (0, 1):
         raise RuntimeError(f"{test} did not run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return done.returncode == 0
+    return Verdict.CAUGHT if done.returncode else Verdict.UNNOTICED
 
 
 def main(words: Sequence[str]) -> int:
     """Run and print the table; 1 when a sabotage went unnoticed."""
     chosen = [one for one in sabotages() if not words or any(word in one.what for word in words)]
     n_copies = os.cpu_count() or 1
-    unnoticed = 0
+    counts: Counter[Verdict] = Counter()
     with (
         tempfile.TemporaryDirectory() as folder,
         copies(Path(folder), n_copies) as free,
         ThreadPoolExecutor(n_copies) as pool,
     ):
 
-        def tried(sabotage: Sabotage) -> bool:
+        def tried(sabotage: Sabotage) -> Verdict:
             copy = free.get()
             try:
-                return is_caught(sabotage, copy)
+                return judge(sabotage, copy)
             finally:
                 free.put(copy)
 
         print("| sabotage | invariants | caught by |\n|---|---|---|")
-        for sabotage, caught in zip(chosen, pool.map(tried, chosen), strict=True):
-            unnoticed += not caught
+        for sabotage, verdict in zip(chosen, pool.map(tried, chosen), strict=True):
+            counts[verdict] += 1
             numbers = ", ".join(map(str, sabotage.invariants))
-            who = f"`{sabotage.test}`" if caught else f"**NOBODY**, not by `{sabotage.test}`"
-            print(f"| {sabotage.what} | {numbers} | {who} |", flush=True)
-    print(f"\n{len(chosen) - unnoticed} of {len(chosen)} sabotages caught.")
-    return 1 if unnoticed else 0
+            print(f"| {sabotage.what} | {numbers} | {verdict.format(sabotage.test)} |", flush=True)
+    print(
+        f"\n{counts[Verdict.CAUGHT]} of {len(chosen)} sabotages caught, "
+        f"{counts[Verdict.TIMED_OUT]} tests timed out."
+    )
+    return 1 if counts[Verdict.UNNOTICED] else 0
 
 
 if __name__ == "__main__":

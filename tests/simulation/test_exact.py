@@ -12,6 +12,7 @@ from attrs import evolve
 
 from fedring.lab.simulate.cast import device
 from fedring.lab.simulate.coordinators import Concluded
+from fedring.lab.simulate.devices import SimulatedDevice
 from fedring.lab.simulate.fleet import QUICK, SMALL, SimulatedFleet
 from fedring.lab.simulate.rehearsal import small_model
 from fedring.shared import contributions
@@ -250,26 +251,38 @@ def test_a_residue_that_is_none_goes_no_further(cheat: str) -> None:
 
 
 def test_a_bit_that_flips_on_the_way_never_gets_into_a_sum() -> None:
-    """Nobody signed it: the chunk is refused, and the next copy taken."""
+    """Nobody signed it: a chunk that is awaited is refused, and the next copy taken."""
     fleet = fleet_of(4, 30)
-    original = fleet.network.send
     flipped: list[str] = []
-
-    def flipping(source: str, to: str, data: bytes) -> None:
-        unverified = open_envelope(data)
-        if isinstance(unverified.message, Chunk) and len(flipped) < 3:
-            body = bytearray(unverified.message.data)
-            body[len(body) // 2] ^= 1
-            flipped.append(to)
-            data = pack_envelope(
-                encode(evolve(unverified.message, data=bytes(body))), unverified.signature
-            )
-        original(source, to, data)
-
-    fleet.network.send = flipping  # type: ignore[method-assign]
+    for party in fleet.devices.values():
+        with_flips_on_the_way_to(party, flipped, most=3)
     assert is_exact(fleet, fleet.run_round(), 4)
     assert len(flipped) == 3
-    assert 0 < len(fleet.record.faults) <= 3, "who has gone on meanwhile does not even look"
+    complaints = [(who, fault.reason) for who, fault in fleet.record.faults]
+    assert complaints == [(who, "signature does not hold") for who in flipped]
+
+
+def with_flips_on_the_way_to(party: SimulatedDevice, flipped: list[str], most: int) -> None:
+    """Flip a bit in chunks that a device awaits, just before it gets them: whatever else comes is
+    not even looked at."""
+    deliver = party.deliver
+
+    def flipping(source: str, data: bytes) -> None:
+        unverified = open_envelope(data)
+        chunk = unverified.message
+        if isinstance(chunk, Chunk) and awaits(party, chunk) and len(flipped) < most:
+            body = bytearray(chunk.data)
+            body[len(body) // 2] ^= 1
+            flipped.append(party.name)
+            data = pack_envelope(encode(evolve(chunk, data=bytes(body))), unverified.signature)
+        deliver(source, data)
+
+    party.deliver = flipping  # type: ignore[method-assign]
+
+
+def awaits(party: SimulatedDevice, chunk: Chunk) -> bool:
+    held = party.member._round if party.member else None
+    return bool(held and held.relay and held.relay.awaits(chunk.hop, chunk.sender))
 
 
 def test_a_million_weights_take_many_chunks() -> None:

@@ -18,8 +18,9 @@ import pytest
 from attrs import define, evolve
 
 from fedring.coordinator.announcing import Announcing
+from fedring.coordinator.lap_times import START_RATE, LinkRate
 from fedring.coordinator.rings import Void
-from fedring.coordinator.rosters import BENCH_ROUNDS
+from fedring.coordinator.rosters import BENCH_AFTER, BENCH_ROUNDS
 from fedring.coordinator.rounds import Round
 from fedring.device.member import Member
 from fedring.device.relay import MAX_ADDITIONS, MAX_ARRIVALS
@@ -27,7 +28,7 @@ from fedring.lab.simulate.cast import device
 from fedring.lab.simulate.fleet import QUICK
 from fedring.lab.simulate.rehearsal import Drop, Post, Rehearsal
 from fedring.shared.contributions import Check
-from fedring.shared.effects import Send
+from fedring.shared.effects import Report, Send
 from fedring.shared.encryption import Body
 from fedring.shared.encryption.paillier import ciphertext_bytes
 from fedring.shared.envelopes import digest, open_envelope, sign, unpack_envelope
@@ -206,6 +207,84 @@ def test_a_token_that_gets_lost_costs_a_lap_and_not_the_ring(
     assert took < 2 * QUICK.lap_s
 
 
+def test_a_token_that_is_held_back_makes_no_later_lap_longer() -> None:
+    """A member hands on what it should, each time just before the lap is over."""
+    play = Play.of(6, {})
+    held: list[Post] = []
+    began = play.stage.now
+
+    def holds(post: Post) -> bool:
+        waits = play.stage.now < began + QUICK.lap_s - 2
+        if waits and post.source == "b06" and post.message.kind in ("hop", "chunk"):
+            held.append(post)
+            return True
+        if not waits and held:
+            play.stage.on_its_way.extendleft(reversed(held))
+            held.clear()
+        return False
+
+    rate = LinkRate()
+    for round_number in range(1, 4):
+        began = play.stage.now
+        assert play.ends(holds) >= QUICK.lap_s - 2
+        assert play.contributors == (1, 2, 3, 4, 5, 6)
+        (round_went,) = [
+            effect.facts
+            for effect in play.stage.staged
+            if isinstance(effect, Report) and effect.event == "token round"
+        ][round_number - 1 :]
+        rate.learn(play.made.suite.body_bytes, round_went)
+        play.next_round()
+    assert rate.bytes_per_s == START_RATE
+
+
+def test_after_a_lost_token_one_slow_member_makes_no_later_lap_longer() -> None:
+    """Half of the others say what links carry, each with its own body."""
+    play = Play.of(6, {3: drops(3)})
+    play.ends()
+    facts = next(
+        effect.facts
+        for effect in play.stage.staged
+        if isinstance(effect, Report) and effect.event == "token round"
+    )
+    assert facts["seconds"] == QUICK.patience_s
+    assert facts["median_s"] == 0.0
+
+
+def shows_its_own_lap(play_number: int) -> Say:
+    """Loses a token; then shows its own lap to all others before theirs have come to them."""
+    loses = drops(play_number)
+
+    def says(post: Post, about: bytes) -> Iterable[tuple[str, Message]]:
+        message = post.message
+        header = tag("rehearsal", 1, message.round, play_number)
+        if isinstance(message, Lap) and message.order == (play_number,):
+            for other in {1, 2, 3, 4, 5, 6} - {play_number}:
+                hop = Hop(**header, lap=post.data, names=(play_number,), size=8 * 38)
+                yield device(other).name, hop
+        yield from loses(post, about)
+
+    return says
+
+
+def test_a_members_own_lap_keeps_nobody_from_handing_in_its_own_body() -> None:
+    play = Play.of(6, {1: shows_its_own_lap(1)})
+    put_off: Counter[Post] = Counter()
+
+    def slow_coordinator(post: Post) -> bool:
+        """Laps of others come after that of device 1, and after what it makes of it."""
+        is_own = isinstance(post.message, Lap) and len(post.message.order) == 1
+        if is_own and post.to != "b01" and put_off[post] < 2:
+            put_off[post] += 1
+            play.stage.on_its_way.append(post)
+            return True
+        return play.hears(post)
+
+    play.ends(slow_coordinator)
+    assert len(put_off) == 5
+    assert play.contributors == (2, 3, 4, 5, 6)
+
+
 def claims(names: tuple[int, ...]) -> Say:
     """Hands the coordinator a token of nothing, with everybody's name on it."""
     (*_, me) = names
@@ -229,6 +308,55 @@ def test_a_token_that_names_others_without_their_bodies_excludes_nobody() -> Non
     """Whoever is not in it says so at the call; that tells against the token, not against him."""
     play = Play.of(6, {6: claims((1, 2, 3, 4, 5, 6))})
     play.ends()
+    assert play.contributors == (1, 2, 3, 4, 5)
+
+
+def shortens(names: tuple[int, ...], at_call: str) -> Say:
+    """Keeps what others gave it, and hands in a token of nothing for just enough of them."""
+    (*_, me) = names
+    swallows = drops(me)
+
+    def says(post: Post, about: bytes) -> Iterable[tuple[str, Message]]:
+        message = post.message
+        header = tag("rehearsal", 1, message.round, me)
+        if isinstance(message, Hop):
+            yield from swallows(post, about)
+        if isinstance(message, Lap) and len(message.order) > 1:
+            hop = Hop(**header, lap=post.data, names=names, size=8 * 38)
+            yield COORDINATOR_NAME, hop
+            token = sign(hop, device(me)).digest
+            yield COORDINATOR_NAME, Chunk(**header, hop=token, index=0, data=bytes(8 * 38))
+        if isinstance(message, Call) and at_call == "disowns":
+            yield COORDINATOR_NAME, Refused(**header, about=about, reason="not me")
+
+    return says
+
+
+@pytest.mark.parametrize("at_call", ["disowns", "is silent"])
+@pytest.mark.parametrize(
+    ("thresholds", "names"),
+    [((2,) * 6, (1, 2, 6)), ((2,) * 8, (1, 2, 3, 8)), ((6,) * 9, (1, 2, 3, 4, 5, 6, 9))],
+    ids=["6 members", "8 members", "9 members"],
+)
+def test_a_token_too_short_by_those_it_leaves_out_excludes_nobody(
+    thresholds: tuple[int, ...], names: tuple[int, ...], at_call: str
+) -> None:
+    """All in it say `here`, since they added themselves to what was swallowed."""
+    (*_, me) = names
+    stage = Rehearsal(thresholds, terms=evolve(QUICK, size=len(thresholds)))
+    play = Play(stage, stage.announcing(), {me: shortens(names, at_call)})
+    play.begins()
+    play.ends()
+    assert set(play.contributors) == set(stage.actors) - {me}
+
+
+def test_whoever_is_silent_at_the_call_for_its_own_token_sits_out_when_it_does_so_again() -> None:
+    play = Play.of(6, {6: shortens((1, 2, 6), "is silent")})
+    for _ in range(BENCH_AFTER):
+        play.ends()
+        assert play.contributors == (1, 2, 3, 4, 5)
+        play.next_round()
+    assert play.ends() < QUICK.patience_s
     assert play.contributors == (1, 2, 3, 4, 5)
 
 

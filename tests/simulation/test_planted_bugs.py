@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from attrs import evolve, frozen
 from click.testing import CliRunner, Result
 
-from fedring.coordinator import gathering, rounds, tables
+from fedring.coordinator import gathering, own_bodies, rings, rounds, tables
 from fedring.coordinator.gathering import Token
 from fedring.coordinator.rings import Ring
 from fedring.coordinator.rounds import Ended, Round
@@ -29,11 +30,12 @@ from fedring.lab.simulate import failures
 from fedring.lab.simulate.cli import command
 from fedring.lab.simulate.schedules import Schedule
 from fedring.lab.simulate.watch import Broken
+from fedring.shared import membership
 from fedring.shared.effects import Send
 from fedring.shared.encryption import OneTimeMask
 from fedring.shared.encryption.hybrid import Hybrid
-from fedring.shared.envelopes import sign
-from fedring.shared.messages import COORDINATOR_NAME, Busy
+from fedring.shared.envelopes import Signed, open_envelope, sign
+from fedring.shared.messages import COORDINATOR_NAME, Announce, Busy
 from fedring.shared.pairwise import RoundKey
 
 Patch = pytest.MonkeyPatch
@@ -46,7 +48,9 @@ def the_threshold_is_checked_by_nobody(patch: Patch) -> None:
     """Both sides check it; one alone would do."""
     objection = releases.objection
     patch.setattr(member, "objection", lambda asked, ring, me, _: objection(asked, ring, me, 0))
-    patch.setattr(gathering, "Token", lambda names, body, _: Token(names, body, enough=True))
+    patch.setattr(gathering, "Token", lambda names, body, enough: Token(names, body, enough=True))
+    for place in (own_bodies, rings):
+        patch.setattr(place, "without_company", lambda _: {})
 
 
 def joined_is_forgotten(patch: Patch) -> None:
@@ -111,12 +115,13 @@ def a_repeated_ready_is_made_anew(patch: Patch) -> None:
 
 def a_second_body_is_made_anew(patch: Patch) -> None:
     """Recomputed instead of kept: other noise under the same key."""
-    hold = Relay._hold
+    hold: Any = Relay._hold
 
-    def anew(self: Relay, about: bytes, source: int, total: Any, *rest: Any) -> Any:
+    def anew(self: Relay, *arguments: Any) -> Any:
+        *others, piece, now = arguments
         if self.added:
-            total = total + np.uint64(1)
-        return hold(self, about, source, total, *rest)
+            piece = (np.frombuffer(piece, np.uint64) + np.uint64(1)).tobytes()
+        return hold(self, *others, piece, now)
 
     patch.setattr(Relay, "_hold", anew)
 
@@ -262,6 +267,35 @@ def a_ready_counts_for_two_rings(patch: Patch) -> None:
     patch.setattr(Round, "_form_cohort", careless)
 
 
+def a_ready_for_an_older_announce_counts(patch: Patch) -> None:
+    """Whoever is that late has another model, plan and key."""
+    ready, read = Round._ready, membership.read_ready
+
+    def careless(self: Round, source: str, unverified: Any, raw: bytes, now: float) -> Any:
+        announce = self._announce.message
+        message = evolve(unverified.message, epoch=announce.epoch, round=announce.round)
+        return ready(self, source, evolve(unverified, message=message), raw, now)
+
+    def lenient(raw: bytes, announce: Signed[Announce], *others: Any) -> Any:
+        answer: Any = open_envelope(raw).message
+        message = evolve(announce.message, epoch=answer.epoch, round=answer.round)
+        older: Any = SimpleNamespace(message=message, digest=answer.announce)
+        return read(raw, older, *others)
+
+    patch.setattr(Round, "_ready", careless)
+    patch.setattr(rounds, "read_ready", lenient)
+
+
+def questions_are_asked_once(patch: Patch) -> None:
+    """One lost message, and a ring is void or a member dropped."""
+
+    def never(self: Ring, now: float) -> list[Send]:
+        self._repeat_at = now + self._repeat_s
+        return []
+
+    patch.setattr(Ring, "_repeat", never)
+
+
 def silence_has_no_end(patch: Patch) -> None:
     patch.setattr(Ring, "_too_late", lambda *_: [])
 
@@ -306,13 +340,17 @@ PLANTS = [
     Plant(releases_have_no_pads, "less than all releases of a list open nothing"),
     Plant(secrets_are_kept_after_the_release, "secrets are dropped with the release"),
     Plant(headers_are_repeated_without_a_pause, "few messages"),
-    Plant(a_running_round_is_not_left_for_a_newer_one, "round ends"),
+    Plant(a_running_round_is_not_left_for_a_newer_one, "those who stay up form a ring"),
     Plant(a_round_number_is_used_again_after_a_crash, "no round number twice"),
     Plant(rounds_are_not_settled, "versions have their rounds"),
     Plant(a_sum_is_applied_twice, "the step is by the mean of the sum, once"),
     Plant(a_ring_is_summed_twice, "a device contributed to two rings of one round"),
     Plant(a_name_is_left_out_of_the_list, "sums hold"),
-    Plant(a_ready_counts_for_two_rings, "undisturbed rings end in sums"),
+    Plant(
+        a_ready_counts_for_two_rings, "nobody is dropped for nothing|undisturbed rings end in sums"
+    ),
+    Plant(a_ready_for_an_older_announce_counts, "a ring shares one announce"),
+    Plant(questions_are_asked_once, "whoever stays up|nobody is dropped for nothing"),
     Plant(silence_has_no_end, "every round ends"),
 ]
 

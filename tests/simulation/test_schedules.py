@@ -4,12 +4,14 @@ More of them: `fedring simulate faults`. A failing one prints itself as a test.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
+from fedring.lab.simulate import campaign, schedules
 from fedring.lab.simulate.cli import command
 from fedring.lab.simulate.network import CALM, Faults
 from fedring.lab.simulate.running import Outcome, run
@@ -22,6 +24,9 @@ from fedring.lab.simulate.schedules import (
     Happening,
     Schedule,
 )
+from fedring.lab.simulate.watch import Broken, bodies
+from fedring.shared import messages, tokens
+from fedring.shared.encryption.hybrid import Hybrid
 
 SCHEDULES = 150
 
@@ -60,6 +65,47 @@ def test_each_kind_of_fault_happens_in_a_twentieth_of_the_schedules(
     assert {kind: share for kind, share in facts["faults"].items() if share < 0.05} == {}
     for kind, share in facts["faults"].items():
         assert f"  {kind:28} in {share:6.1%} of the schedules" in output
+
+
+@pytest.fixture
+def some_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(campaign, "LEAST_JUDGED", 20)
+
+
+def counts(n_schedules: int) -> Result:
+    return CliRunner().invoke(command, ["faults", f"--schedules={n_schedules}", "--processes=1"])
+
+
+@pytest.mark.usefixtures("some_are_enough")
+def test_a_kind_of_fault_that_hardly_happens_is_told_and_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(schedules._WEIGHTS, (Fault.EPOCH, "nobody"), 0)
+    result = counts(20)
+    assert result.exit_code == 1
+    assert "0 schedules broke a promise" in result.output
+    assert (
+        "too few: store lost, next epoch: in 0.0% of the schedules, at least 5% must have it"
+        in result.output
+    )
+
+
+@pytest.mark.usefixtures("some_are_enough")
+def test_faults_that_leave_few_sums_are_told_and_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = dict.fromkeys(schedules._WEIGHTS, 0) | {(Fault.EPOCH, "nobody"): 1}
+    monkeypatch.setattr(schedules, "_WEIGHTS", many)
+    result = counts(20)
+    assert result.exit_code == 1
+    assert re.search(
+        r"too few: [0-9.]+% of the rounds ended in a sum, at least 50% must", result.output
+    )
+
+
+def test_a_few_schedules_are_not_judged_by_their_shares() -> None:
+    few = campaign.Tally(schedules=campaign.LEAST_JUDGED - 1, rounds=1000)
+    assert few.shortcomings == []
+    few.schedules += 1
+    assert len(few.shortcomings) == 1 + len(KINDS)
 
 
 def test_two_processes_count_what_one_counts(tmp_path: Path) -> None:
@@ -147,10 +193,26 @@ def test_a_coordinator_that_is_cut_off_for_a_while_costs_nothing(at: float, last
     assert run(schedule(cut)).sums == 2
 
 
-@pytest.mark.parametrize("at", [0.1, 2.0, 2.9, 2.95, 3.0, 3.05, 3.1])
-def test_a_coordinator_that_stands_still_for_a_while_costs_nothing(at: float) -> None:
-    """What was said meanwhile is read before anybody is called silent."""
-    assert run(schedule(Happening(fault=Fault.STILL, who=(0,), at=at, lasts_s=10.0))).sums == 2
+@pytest.mark.parametrize("lasts_s", [10.0, 30.0])
+@pytest.mark.parametrize("at", [0.1, 1.5, 2.0, 2.9, 2.95, 3.0, 3.05, 3.1])
+def test_a_coordinator_that_stands_still_for_a_while_costs_nothing(
+    at: float, lasts_s: float
+) -> None:
+    """What was said meanwhile is read, all of it, before anybody is called silent or late."""
+    still = Happening(fault=Fault.STILL, who=(0,), at=at, lasts_s=lasts_s)
+    assert run(schedule(still, threshold=4)).sums == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "at"), [(Fault.MUTE, 3.8), (Fault.MUTE, 5.0), (Fault.DEAF, 6.0), (Fault.DEAF, 6.4)]
+)
+def test_a_coordinator_that_is_deaf_or_mute_when_it_calls_costs_nothing(
+    fault: Fault, at: float
+) -> None:
+    """Its connection looks alive; and without those who seem silent the ring would be void."""
+    happening = Happening(fault=fault, who=(0,), at=at, lasts_s=4.0)
+    slow = Faults(most_delay_s=0.5)
+    assert run(schedule(happening, threshold=4, faults=slow)).sums == 2
 
 
 @pytest.mark.parametrize("fault", [Fault.BROKER, Fault.FORGETS])
@@ -175,3 +237,39 @@ def test_everything_twice_and_out_of_order_changes_nothing() -> None:
     for seed in range(6):
         faults = Faults(duplicates=1.0, reordered=1.0, most_delay_s=0.3)
         assert run(schedule(faults=faults, seed=seed)).sums == 2
+
+
+# -- tokens of many chunks -------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of twelve coefficients: the smallest body has four, each handed on by itself."""
+    for module in (messages, tokens, bodies):
+        monkeypatch.setattr(module, "CHUNK_BYTES", 96)
+
+
+@pytest.mark.usefixtures("short_chunks")
+def test_tokens_of_many_chunks_break_no_promise() -> None:
+    drawn = [Schedule.draw(seed) for seed in range(20_000, 20_060)]
+    outcomes = [run(one) for one in drawn if one.n_weights < 1000]
+    rounds, sums = sum(one.rounds for one in outcomes), sum(one.sums for one in outcomes)
+    assert rounds > 60
+    assert rounds / 2 <= sums < rounds
+
+
+@pytest.mark.usefixtures("short_chunks")
+@pytest.mark.parametrize("step", ["hop", "chunk", "progress", "taken", "passed"])
+@pytest.mark.parametrize("who", [1, 3, 5], ids=["first", "middle", "last"])
+def test_a_device_that_dies_half_way_through_a_token_costs_no_sum(step: str, who: int) -> None:
+    assert dies(Fault.POWER, who, step, 30.0).sums == 2
+
+
+@pytest.mark.usefixtures("short_chunks")
+def test_a_piece_added_in_the_wrong_place_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    added = Hybrid.add_piece
+    monkeypatch.setattr(
+        Hybrid, "add_piece", lambda suite, piece, body, start: added(suite, piece, body, start % 96)
+    )
+    with pytest.raises(Broken, match="a token is the sum of the bodies that it names"):
+        run(schedule())

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import os
 import re
 import sys
@@ -10,6 +11,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from fedring.coordinator.announcing import make_announce
+from fedring.device.member import Member
+from fedring.shared.pairwise import RoundKey
 
 PROJECT = Path(__file__).parents[2]
 PARTS = ("coordinator", "device", "fleet", "lab", "shared")
@@ -91,6 +96,42 @@ def test_only_one_module_knows_the_mqtt_library() -> None:
     assert importers <= {"fedring.shared.mqtt"}
 
 
+ROUND_KEY_SEAMS = {"Member", "make_announce"}
+"""They take a maker of round keys. Simulations hand in one whose keys hide nothing."""
+
+
+def test_weak_round_keys_are_handed_in_by_the_lab_only() -> None:
+    users = {
+        name
+        for name, file in modules()
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and makes_round_keys_its_own_way(node)
+    }
+    assert users == {"fedring.lab.simulate.devices", "fedring.lab.simulate.fleet"}
+
+
+def makes_round_keys_its_own_way(call: ast.Call) -> bool:
+    """Whether a call fills the seam, or might: by `**` or by a `partial`."""
+    named = [call.func, *call.args]
+    names = {getattr(one, "id", None) or getattr(one, "attr", None) for one in named}
+    handed_in = {keyword.arg for keyword in call.keywords}
+    return bool(names & ROUND_KEY_SEAMS) and bool(handed_in & {"round_key", None})
+
+
+@pytest.mark.parametrize(
+    "call", ["Member(x, round_key=k)", "partial(m.Member, round_key=k)", "f(make_announce, **all)"]
+)
+def test_a_filled_seam_is_seen(call: str) -> None:
+    expression = ast.parse(call, mode="eval").body
+    assert isinstance(expression, ast.Call)
+    assert makes_round_keys_its_own_way(expression)
+
+
+def test_devices_and_coordinator_make_round_keys_of_full_size() -> None:
+    for seam in (Member, make_announce):
+        assert inspect.signature(seam).parameters["round_key"].default == RoundKey.generate
+
+
 def shop_windows() -> list[str]:
     return [
         name
@@ -124,7 +165,8 @@ def test_scripts_can_be_started(script: Path) -> None:
 
 
 ERROR_NAME = re.compile(r"[a-z]+(-[a-z]+)*\.[a-z]+(-[a-z]+)*")
-FILE_SUFFIXES = {"crl", "crt", "csv", "db", "html", "json", "key", "log", "npz", "pem", "toml"}
+FILE_SUFFIXES = {"acl", "conf", "crl", "crt", "csv", "db", "html", "json", "key", "log", "npz"}
+FILE_SUFFIXES |= {"local", "pem", "toml", "txt"}
 
 
 def documented_errors() -> list[str]:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.sabotage.run import Sabotage, sabotages
+from tests.sabotage.run import Sabotage, Verdict, sabotages, verdict_of
 
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -44,3 +44,19 @@ def test_every_fault_and_lie_has_one() -> None:
 def test_a_line_that_is_gone_is_told() -> None:
     with pytest.raises(ValueError, match="has no line"):
         Sabotage(what="", file="f", line="x = 1", instead="x = 2", test="").applied("x = 10\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "longest_s", "verdict"),
+    [
+        ("assert False", 60.0, Verdict.CAUGHT),
+        ("pass", 60.0, Verdict.UNNOTICED),
+        ("import time; time.sleep(60)", 1.0, Verdict.TIMED_OUT),
+    ],
+)
+def test_a_test_that_hangs_is_not_taken_for_one_that_fails(
+    line: str, longest_s: float, verdict: Verdict, tmp_path: Path
+) -> None:
+    (tmp_path / "test_it.py").write_text(f"def test_it():\n    {line}\n")
+    assert verdict_of("test_it.py", tmp_path, longest_s) is verdict
+    assert ("timed out" in verdict) == (verdict is Verdict.TIMED_OUT)

@@ -15,11 +15,11 @@ TEMPLATES = [
     (coordinator.CoordinatorSettings, "fedring.coordinator", "coordinator.toml"),
     (device.DeviceSettings, "fedring.device", "device.toml"),
 ]
-NOT_SHOWN_AS_DEFAULT = {"file", "seed", "source"}
+NOT_SHOWN_AS_DEFAULT = {"bootstrap", "file", "seed", "source"}
 """Keys whose default is none, so that the template shows an example."""
 ALTERNATIVES = [["folder", "newest"], ["database", "table", "newest"], ["function"]]
 """Keys of [data] that stand there instead of `file` and `source`."""
-INSTEAD = {"folder", "database", "table", "function"}
+INSTEAD = {"folder", "database", "table", "function", "litert"}
 
 
 def template(package: str, name: str) -> str:

@@ -57,5 +57,20 @@ def test_the_attacks_are_those_that_are_played() -> None:
     assert sorted(named) == sorted(ATTACKS)
 
 
+def test_every_row_of_the_promise_names_its_tests() -> None:
+    promise = rows(PROTOCOL, "who looks")
+    assert len(promise) == 6
+    assert rows(PAGE, "who looks") == promise
+    table = PAGE.partition("| who looks |")[2].partition("\n\n")[0]
+    assert [line for line in table.splitlines()[2:] if "::test_" not in line.split(" | ")[-1]] == []
+
+
 def test_every_row_of_the_protocol_has_its_tests() -> None:
     assert rows(PAGE, "fault or lie") == rows(PROTOCOL, "fault or lie")
+
+
+def test_every_row_of_enrolment_names_its_tests() -> None:
+    table = PAGE.partition("| who tries what at enrolment |")[2].partition("\n\n")[0]
+    lines = table.splitlines()[2:]
+    assert len(lines) >= 15
+    assert [line for line in lines if "::test_" not in line.split(" | ")[-1]] == []

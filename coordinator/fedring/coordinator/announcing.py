@@ -1,6 +1,6 @@
 """What the announce topic says of a round, and the coordinator's one-round secret behind it.
 
-Source: docs/protocol.md, section 4, step 1, and section 7.
+Source: docs/protocol.md, section 4, step 1.
 """
 
 from __future__ import annotations
@@ -23,10 +23,6 @@ from fedring.shared.messages import (
 from fedring.shared.models import Model
 from fedring.shared.pairwise import NewRoundKey, RoundKey
 from fedring.shared.tasks import n_values
-
-START_RATE = 100_000.0
-"""Bytes a second that a link is taken to carry until the coordinator has seen laps itself."""
-LAP_BASE_S = 30.0
 
 
 @frozen
@@ -56,17 +52,6 @@ def announced_round(raw: bytes, identity: Identity) -> tuple[int, int]:
     kind = Rest if isinstance(unverified.message, Rest) else Announce
     message = unverified.verified_by(identity.peer, kind).message
     return message.epoch, message.round
-
-
-def lap_s(members: int, body_bytes: int, rate: float) -> float:
-    """Longest time of a lap in seconds: every byte crosses the broker twice a hop.
-
-    Args:
-        members: of the ring.
-        body_bytes: size of a token's body.
-        rate: bytes a second of the slowest link, as measured or `START_RATE`.
-    """
-    return LAP_BASE_S + members * 2 * body_bytes / rate
 
 
 def make_announce(

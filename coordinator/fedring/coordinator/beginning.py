@@ -39,7 +39,7 @@ def begin(
         standing: store, identity and keys.
         version: of the model that the round starts from.
         present: devices seen alive: number -> name.
-        rate: bytes a second that laps were seen to carry.
+        rate: bytes a second that links are taken to carry.
         now: the clock.
         bytes_before: payload bytes until now, by topic class.
 

@@ -18,13 +18,11 @@ from fedring.coordinator.store import CoordinatorStore
 from fedring.shared.effects import Fact
 from fedring.shared.messages import one_line
 from fedring.shared.mqtt import Connection
-from fedring.shared.topics import Topics
+from fedring.shared.topics import HISTORY_PLACES, Topics
 from fedring.shared.transfer import ModelShelf, Retained, Shelved
 
 KEPT_MODELS = 3
 """Models that the broker holds: the newest, and some for devices that are slow to fetch."""
-KEPT_HISTORY = 100
-"""Versions whose history topic stays."""
 SHOWN_VOIDS = 32
 """Void rings told of at once: devices write their reasons, and a message has its limit. The store
 has them all."""
@@ -60,9 +58,6 @@ class Bulletin:
         for message in await asyncio.to_thread(self._put, version):
             await self._connection.publish(message.topic, message.payload, retain=True)
         await self.show_history(version)
-        if version.version >= KEPT_HISTORY:
-            gone = self._topics.history(version.version - KEPT_HISTORY)
-            await self._connection.publish(gone, b"", retain=True)
 
     def _put(self, version: Version) -> list[Retained]:
         if self._shelf is None:
@@ -72,7 +67,7 @@ class Bulletin:
 
     async def show_history(self, *versions: Version) -> None:
         """Publish how versions came about."""
-        rounds = await asyncio.to_thread(self._store.rounds, 2 * KEPT_HISTORY)
+        rounds = await asyncio.to_thread(self._store.rounds, 2 * HISTORY_PLACES)
         made_by = {(round_.epoch, round_.round): round_ for round_ in rounds}
         for version in versions:
             line = history_line(version, made_by.get((version.epoch, version.round)))
@@ -80,7 +75,7 @@ class Bulletin:
 
     async def show_whole_history(self) -> None:
         """Publish all that stays of the history: a broker may have lost it."""
-        versions = await asyncio.to_thread(self._store.versions, KEPT_HISTORY)
+        versions = await asyncio.to_thread(self._store.versions, HISTORY_PLACES)
         await self.show_history(*reversed(versions))
 
     async def show_key(self, key: phe.PaillierPublicKey, epoch: int) -> None:

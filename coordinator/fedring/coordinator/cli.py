@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from fedring.coordinator.history_cli import COMMANDS
+from fedring.coordinator import check_cli, history_cli
+from fedring.coordinator.apply import cli as apply_cli
+from fedring.coordinator.enrolment import cli as enrolment_cli
 from fedring.coordinator.settings import CoordinatorSettings
 
 
@@ -34,5 +36,10 @@ def run(config: Path) -> None:
     run_service(settings)
 
 
-for _history_command in COMMANDS:
-    command.add_command(_history_command)
+for _more in (
+    *apply_cli.COMMANDS,
+    *check_cli.COMMANDS,
+    *history_cli.COMMANDS,
+    *enrolment_cli.COMMANDS,
+):
+    command.add_command(_more)

@@ -8,8 +8,8 @@ Source: docs/protocol.md, section 4, step 6.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from attrs import frozen
 from phe import PaillierPrivateKey
@@ -21,9 +21,13 @@ from fedring.coordinator.strategies import Strategy, mean_update, normalise
 from fedring.coordinator.sums import Opened, open_rings
 from fedring.shared import networks
 from fedring.shared.contributions import read_sum
-from fedring.shared.models import Model
+from fedring.shared.models import Floats, Model
+from fedring.shared.networks import Classes
 from fedring.shared.numbers import MeanVector, SumVector
 from fedring.shared.samples import Dataset
+
+Evaluate: TypeAlias = Callable[[Model, Floats, Classes], networks.Evaluation]
+"""Compares a model's answers on raw features with the truth."""
 
 
 @frozen
@@ -55,6 +59,7 @@ def conclude(
     model: Model,
     strategy: Strategy,
     evaluation: Dataset | None,
+    evaluate: Evaluate = networks.evaluate,
 ) -> Conclusion:
     """Open the sums, step the model, evaluate it.
 
@@ -65,6 +70,7 @@ def conclude(
         model: the announced one.
         strategy: makes the next model from the mean update.
         evaluation: the coordinator's own data, if it has any.
+        evaluate: computes the model on it.
     """
     announce = announcing.announce.message
     if not ended.sums:
@@ -98,6 +104,6 @@ def conclude(
             asked = total.evaluated * announce.plan.evaluation_samples
             metrics |= {"fleet_accuracy": total.correct / asked, "fleet_loss": total.loss}
     if evaluation is not None:
-        found = networks.evaluate(following, evaluation.x, evaluation.y)
+        found = evaluate(following, evaluation.x, evaluation.y)
         metrics |= {"accuracy": found.accuracy, "macro_f1": found.macro_f1, "loss": found.loss}
     return Conclusion(following, opened.names, voids, metrics, opened)

@@ -64,6 +64,7 @@ def end(
         model=running.model,
         strategy=strategy,
         evaluation=standing.evaluation,
+        evaluate=standing.evaluate,
     )
     bench = running.round.bench
     store.devices.save_bench(bench.strikes, bench.until)

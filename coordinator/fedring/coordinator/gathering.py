@@ -5,7 +5,8 @@ therefore not be added. A token whose members would all release for it is better
 and of two such the longer one. The first of that kind starts the wait for a better one.
 
 When a token got lost, each member is given a lap of its own and hands in its own body. Those share
-nobody: they are added here, and no member can lose what others have given it.
+nobody: they are added up, as many as would all release for the sum, and no member can lose what
+others have given it.
 
 Source: docs/protocol.md, section 4, step 4.
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from fedring.coordinator.own_bodies import OwnBodies
 from fedring.shared.encryption import Body, Suite
 from fedring.shared.envelopes import Signed, unpack_envelope
 from fedring.shared.errors import BodyError, PeerError, ProtocolError
@@ -87,6 +89,7 @@ class Gathering:
         self._is_open = True
         self._arrivals = Arrivals(MAX_ARRIVALS, patience_s)
         self._whole: dict[bytes, int] = {}
+        self._own = OwnBodies(thresholds, suite)
 
     @property
     def number(self) -> int:
@@ -132,6 +135,19 @@ class Gathering:
     def received(self) -> int:
         """How many tokens came in whole."""
         return len(self._whole)
+
+    @property
+    def handed_in(self) -> frozenset[int]:
+        """Who gave us the best token: its last name, or each of those that came by themselves."""
+        if self.best is None:
+            return frozenset()
+        return frozenset(self.best.names[-1:] if self.is_shared else self.best.names)
+
+    @property
+    def median_s(self) -> float:
+        """How long the quicker half of those took who handed in their own bodies."""
+        came_at = [*self._own.came_at.values()]
+        return came_at[(len(came_at) - 1) // 2] - self.began
 
     def begun(self, about: bytes, by: int) -> None:
         """A member says that it has taken what has this digest."""
@@ -185,12 +201,17 @@ class Gathering:
         except BodyError as fault:
             return self._refused(hop.digest, fault.reason)
         self._whole[hop.digest] = hop.message.sender
-        token = self._token(hop.message.names, body)
-        if token.beats(self.best):
+        token = self._token(hop.message.names, body, now)
+        if token is not None and token.beats(self.best):
             self.best = token
-        if token.enough and (self.choose_at is None or not self.is_shared):
+        if token is not None and token.enough and (self.choose_at is None or not self.is_shared):
             self.choose_at = now + self._patience_s
         return Passed(**self._tag(), about=hop.digest)
+
+    def taken_back(self, hop_digest: bytes, by: int) -> None:
+        """The sender of a token says that it has not got the rest, and never will."""
+        if self.awaits(hop_digest, by):
+            self._arrivals.close(hop_digest)
 
     def drop_neglected(self, now: float) -> None:
         """Give up arrivals that have been silent for too long."""
@@ -207,12 +228,14 @@ class Gathering:
         self.choose_at = None
         self._arrivals.clear()
 
-    def _token(self, names: tuple[int, ...], body: Body) -> Token:
-        """What came in, with what is here already where the two share nobody by their laps."""
-        if not self.is_shared and self.best is not None and not {*names} & {*self.best.names}:
-            self._suite.add(body, self.best.body)
-            names = (*self.best.names, *names)
-        return Token(names, body, all(self._thresholds[name] < len(names) for name in names))
+    def _token(self, names: tuple[int, ...], body: Body, now: float) -> Token | None:
+        """What came in; of bodies that came one by one, what can be opened of all so far."""
+        if self.is_shared:
+            enough = all(self._thresholds[name] < len(names) for name in names)
+            return Token(names, body, enough)
+        self._own.add(names[0], body, now)
+        names = self._own.names
+        return Token(names, self._own.total(), enough=True) if names else None
 
     def _own_lap(self, raw: bytes) -> Signed[Lap] | None:
         """The lap in this envelope, under our signature or one that was made of it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedring.coordinator.announcing import lap_s
+from fedring.coordinator.lap_times import lap_s
 from fedring.coordinator.settings import Ring, Training
 from fedring.coordinator.strategies import statistics_plan
 from fedring.shared import networks
@@ -37,7 +37,7 @@ def terms_of(ring: Ring, n_values: int, *, members: int, rate: float) -> RingTer
         ring: the settings.
         n_values: length of the vector that each device adds; some 4 bytes a value.
         members: of the largest ring that may be formed.
-        rate: bytes a second that laps were seen to carry.
+        rate: bytes a second that links are taken to carry.
     """
     body_bytes = 4 * n_values + 4096
     return RingTerms(

@@ -14,13 +14,15 @@ Source: docs/protocol.md, section 4, steps 3 to 6.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, TypeAlias
+from functools import partial
+from typing import TypeAlias
 
 from attrs import frozen
 
 from fedring.coordinator.gathering import Gathering, Token
+from fedring.coordinator.rosters import without_company
 from fedring.coordinator.sums import RingSum
-from fedring.shared.effects import Report, Send
+from fedring.shared.effects import Fact, Report, Send
 from fedring.shared.encryption import Suite
 from fedring.shared.envelopes import Signed, Unverified, sign
 from fedring.shared.errors import PeerError, ProtocolError
@@ -51,6 +53,8 @@ Effects: TypeAlias = list[Send | Report]
 
 REPEAT_S = 1.0
 """How often an unanswered question is repeated within one patience."""
+MAX_CALLS = 3
+"""Patiences that a call waits for those without whom the ring is void."""
 
 
 class Stage(StrEnum):
@@ -94,6 +98,7 @@ class Ring:
     Attributes:
         outcome: how the ring ended, or None while it runs.
         gathering: tokens of the newest lap; None before the first.
+        silent: who was called for a token that it had handed in itself, and did not answer.
     """
 
     def __init__(
@@ -108,8 +113,13 @@ class Ring:
     ) -> None:
         self.number = number
         self.outcome: RingSum | Void | None = None
+        self.silent: set[int] = set()
         self._announce = announce
         self._terms = announce.message.ring
+        where = announce.message.fleet, announce.message.epoch, announce.message.round
+        # Gatherings have it too. A method of ours would tie us to them in a circle, and the keys of
+        # a round that is over would stay until the next collection.
+        self._tag = partial(tag, *where, COORDINATOR_NUMBER)
         self._exchange_key = exchange_key
         self._identity = identity
         self._suite = suite
@@ -130,6 +140,7 @@ class Ring:
         self._is_shared = True
         self._told_at: dict[int, float] = {}
         self._called: Signed[Call] | None = None
+        self._n_calls = 0
         self._list: Signed[List] | None = None
         self._releases: dict[int, bytes] = {}
 
@@ -237,6 +248,9 @@ class Ring:
                 return self._call(now)
         if self._first_is_awaited and alive_at >= self._first_by:
             return self._next_lap(now)
+        late_s = now - self._repeat_at
+        if self._question and late_s >= self._repeat_s:
+            self._deadline += late_s  # we stood still: what was asked may not even have left
         if alive_at >= self._deadline:
             return self._too_late(now)
         if now >= self._repeat_at:
@@ -263,16 +277,17 @@ class Ring:
 
     def _next_lap(self, now: float) -> Effects:
         number = self.gathering.number + 1 if self.gathering else 1
-        lost = self.gathering is not None and self.gathering.is_lost
-        self._is_shared &= number < MAX_LAPS and not lost
-        highest = max((self._thresholds[name] for name in self._alive), default=0)
+        self._is_shared &= number < MAX_LAPS and not self._each_by_itself
         if number > MAX_LAPS:
             return self._void(f"no complete token in {MAX_LAPS} laps")
-        if len(self._alive) <= highest:
+        left_out = without_company({name: self._thresholds[name] for name in self._alive})
+        if left_out.keys() == self._alive:
+            highest = max((self._thresholds[name] for name in self._alive), default=0)
             return self._void(
                 f"{len(self._alive)} of {len(self.members)} members left, "
                 f"one of them answers above {highest}"
             )
+        self._alive -= left_out.keys()
         alive = sorted(self._alive)
         start = (number - 1) % len(alive)
         order = tuple(alive[start:] + alive[:start])
@@ -298,6 +313,17 @@ class Ring:
         sent = [self._send(name, raw) for name in order for raw in self.gathering.laps_of(name)]
         return [note, *sent]
 
+    @property
+    def _each_by_itself(self) -> bool:
+        """Whether the next lap is one for each, since the token of this one led to nothing.
+
+        It got lost, or whoever made it may have left out on purpose those whom it does not name.
+        """
+        gathering = self.gathering
+        if gathering is None:
+            return False
+        return gathering.is_lost or (self.stage is Stage.CALL and not gathering.complete)
+
     def _chunk(self, gathering: Gathering, chunk: Chunk, now: float) -> Effects:
         answer = gathering.chunk(chunk, now)
         effects: Effects = [self._answer(chunk.sender, answer)] if answer else []
@@ -312,16 +338,34 @@ class Ring:
             return self._next_lap(now)
         gathering.close()
         names = gathering.best.names
-        self._alive &= set(names)
+        if gone := set(names) - self._alive:
+            note = Report(
+                "gone", {"ring": self.number, "devices": [*map(self._name, sorted(gone))]}
+            )
+            return [note, *self._next_lap(now)]
+        self._n_calls = 1
         self.stage = Stage.CALL
         call = Call(**self._tag(), roster=self._membership.digest, lap=gathering.number)
         self._called = sign(call, self._identity)
         raw = self._called.raw
         self._ask(dict.fromkeys(names, raw), self._terms.patience_s, now)
         seconds = round(now - gathering.began, 3)
-        facts = {"ring": self.number, "contributors": len(names), "seconds": seconds}
+        facts: dict[str, Fact] = {"ring": self.number, "contributors": len(names)}
+        facts["seconds"] = seconds
+        if not gathering.is_shared:
+            facts["median_s"] = round(gathering.median_s, 3)
         note = Report("token round", facts)
         return [note, *(self._send(name, raw) for name in names)]
+
+    def _call_again(self, now: float) -> Effects:
+        """Go on waiting for those without whom there is no sum."""
+        self._n_calls += 1
+        self._ask(self._question, self._terms.patience_s, now)
+        return [self._send(name, raw) for name, raw in self._question.items()]
+
+    def _is_enough(self, names: set[int]) -> bool:
+        """Whether each of them would release for a list of them all."""
+        return all(self._thresholds[name] < len(names) for name in names) and bool(names)
 
     def _here(self, here: Here, now: float) -> Effects:
         called = self._called
@@ -387,6 +431,8 @@ class Ring:
             return [note, *self._disowned(peer.number, now)]
         if refused.about in (self._membership.digest, self._announce.digest):
             return [note, *self.lost(peer.number, now)]
+        if self.gathering is not None:
+            self.gathering.taken_back(refused.about, peer.number)
         return [note]
 
     def _disowned(self, number: int, now: float) -> Effects:
@@ -411,10 +457,16 @@ class Ring:
         self._repeat_at = now + self._repeat_s
 
     @property
+    def _gathered(self) -> Gathering:
+        if self.gathering is None:
+            raise RuntimeError("asked for a token before the first lap")
+        return self.gathering
+
+    @property
     def _token(self) -> Token:
-        if self.gathering is None or self.gathering.best is None:
+        if self._gathered.best is None:
             raise RuntimeError("asked for a sum without a token")
-        return self.gathering.best
+        return self._gathered.best
 
     @property
     def _first_is_awaited(self) -> bool:
@@ -446,7 +498,11 @@ class Ring:
             case Stage.LAP:
                 return self._call(now)
             case Stage.CALL:
-                self._alive -= set(missing)
+                here = {*self._token.names} - {*missing}
+                if self._n_calls < MAX_CALLS and not self._is_enough(here):
+                    return self._call_again(now)
+                self._alive -= {*missing}
+                self.silent |= {*missing} & self._gathered.handed_in
                 note = Report("not there", {"ring": self.number, "devices": names.split(", ")})
                 return [note, *self._next_lap(now)]
         return self._void(f"no release from {names}", unreleased=tuple(missing))
@@ -463,10 +519,6 @@ class Ring:
         return effects
 
     # -- words -----------------------------------------------------------------------------
-
-    def _tag(self) -> dict[str, Any]:
-        announce = self._announce.message
-        return tag(announce.fleet, announce.epoch, announce.round, COORDINATOR_NUMBER)
 
     def _progress(self, arrival: Arrival) -> Send:
         progress = Progress(**self._tag(), about=arrival.hop.digest, chunks=arrival.chunks)

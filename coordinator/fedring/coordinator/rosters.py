@@ -56,6 +56,25 @@ class Cohorts:
         return self.table[number]
 
 
+def without_company(thresholds: Mapping[int, int]) -> dict[int, int]:
+    """Who must be left out so that each of the others has more company than its own threshold.
+
+    The most demanding go first; nobody else has to go then.
+
+    Args:
+        thresholds: of all candidates, by number.
+
+    Returns:
+        By number of whoever is left out: how many there still were.
+    """
+    left = sorted(thresholds, key=lambda number: (thresholds[number], -number))
+    left_out: dict[int, int] = {}
+    while left and thresholds[left[-1]] >= len(left):
+        left_out[left[-1]] = len(left)
+        left.pop()
+    return left_out
+
+
 @frozen
 class Choice:
     """Who of those ready can form a ring together.
@@ -95,14 +114,10 @@ def choose(candidates: Sequence[Joined], most: int = MAX_ROSTER) -> Choice:
     members.sort(key=lambda joined: joined.number)
     turned_away |= {joined.number: f"ring is full at {most}" for joined in members[most:]}
     members = members[:most]
-    while members:
-        demanding = max(members, key=lambda joined: joined.ready.message.threshold)
-        if demanding.ready.message.threshold < len(members):
-            break
-        members.remove(demanding)
-        turned_away[demanding.number] = (
-            f"ring of {len(members) + 1}, it answers above {demanding.ready.message.threshold}"
-        )
+    thresholds = {joined.number: joined.ready.message.threshold for joined in members}
+    for number, n_members in without_company(thresholds).items():
+        turned_away[number] = f"ring of {n_members}, it answers above {thresholds[number]}"
+    members = [joined for joined in members if joined.number not in turned_away]
     if len(members) < 2:
         turned_away |= {joined.number: "no company" for joined in members}
         members = []
@@ -125,7 +140,7 @@ class Bench:
     until: dict[int, int] = field(factory=dict)
 
     def silent(self, number: int, round_number: int) -> bool:
-        """Note that a device went silent between list and release; tells whether it is benched."""
+        """Note that a device went silent where it owed an answer; tells whether it is benched."""
         enough = BENCH_AFTER * FORGIVEN_AFTER
         self.strikes[number] = min(enough, self.strikes.get(number, 0) + FORGIVEN_AFTER)
         if self.strikes[number] < enough:

@@ -9,6 +9,7 @@ Source: docs/protocol.md, section 4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -66,6 +67,9 @@ class Ended:
     voids: tuple[Void, ...]
 
 
+STOOD_STILL_S = 1.0
+"""Who looks at the clock so long after the ready deadline stood still when it came."""
+
 Effect: TypeAlias = Send | Report | Announced | Dealt | Ended
 Effects: TypeAlias = list[Effect]
 
@@ -116,6 +120,8 @@ class Round:
         self._ring_of: dict[int, Ring] = {}
         self._out: set[int] = set()
         self._ready_deadline: float | None = None
+        self._ticked_at = -math.inf
+        self._stood_still = False
         self._closed = False
         self._late_ring_formed = False
         self._n_late_rings = 0
@@ -202,7 +208,8 @@ class Round:
         effects: Effects = []
         for ring in self._rings:
             effects += ring.tick(now, alive_at)
-        return effects + self._progress(now, alive_at)
+        self._close_in_time(now, alive_at)
+        return effects + self._progress(now)
 
     def reconnected(self, now: float) -> Effects:
         """Our connection is back: what is retained or unanswered goes out again."""
@@ -279,18 +286,26 @@ class Round:
         if self._ready_deadline is None:
             self._ready_deadline = now + self._announce.message.ring.ready_s
 
-    def _progress(self, now: float, alive_at: float | None = None) -> Effects:
-        """Form the rings that can be formed, and end the round when nothing is left to do.
+    def _close_in_time(self, now: float, alive_at: float) -> None:
+        """Wait no longer for whoever was to be ready by the deadline.
 
-        Args:
-            now: the clock.
-            alive_at: see `Ring.tick`; without it we are alive now, since a message has come.
+        Not so when we stood still at that time: what was said meanwhile is still unread. Once, for
+        whoever keeps us busy must not keep a round open.
         """
+        deadline, ticked_at = self._ready_deadline, self._ticked_at
+        self._ticked_at = now
+        if deadline is None:
+            return
+        if not self._stood_still and now >= max(deadline, ticked_at) + STOOD_STILL_S:
+            self._stood_still = True
+            self._ready_deadline = now + self._announce.message.ring.patience_s
+        elif alive_at >= deadline:
+            self._closed = True
+
+    def _progress(self, now: float) -> Effects:
+        """Form the rings that can be formed, and end the round when nothing is left to do."""
         if self._ended:
             return []
-        heard_at = now if alive_at is None else alive_at
-        if self._ready_deadline is not None and heard_at >= self._ready_deadline:
-            self._closed = True
         effects: Effects = []
         cohorts = {self._cohorts.of(number) for number in self._waiting}
         silent = self._present.keys() - self._answered
@@ -369,9 +384,10 @@ class Round:
         for one in sums:
             for number in one.names:
                 self.bench.contributed(number)
-        for void in voids:
-            for number in void.unreleased:
-                self.bench.silent(number, self.number)
+        silent = [number for void in voids for number in void.unreleased]
+        silent += [number for ring in self._rings for number in ring.silent]
+        for number in silent:
+            self.bench.silent(number, self.number)
         return [*effects, Ended(sums, voids)]
 
     def _refuse(self, joined: Joined, reason: str) -> Send:

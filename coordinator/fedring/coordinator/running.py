@@ -53,9 +53,10 @@ class Running:
         """What the devices were asked to do."""
         return self.announcing.announce.message.plan.task
 
-    def rate(self, members: int, seconds: float) -> float:
-        """Bytes a second that a lap of this round carried, each byte crossing the broker twice."""
-        return members * 2 * self.announcing.suite.body_bytes / seconds
+    @property
+    def body_bytes(self) -> int:
+        """Size of this round's bodies."""
+        return self.announcing.suite.body_bytes
 
     def outcome(self, conclusion: Conclusion, now: float, bytes_now: Mapping[str, int]) -> Outcome:
         """How the round ended, for the history."""

@@ -24,11 +24,13 @@ from typing import Any, ParamSpec, TypeAlias
 
 from attrs import evolve
 
-from fedring.coordinator.announcing import START_RATE, announced_round, make_rest
+from fedring.coordinator.announcing import announced_round, make_rest
 from fedring.coordinator.beginning import begin
 from fedring.coordinator.bulletin import Bulletin
 from fedring.coordinator.doors import ClosedDoor
 from fedring.coordinator.ending import Concluded, end
+from fedring.coordinator.enrolment.desk import EnrolmentDesk
+from fedring.coordinator.lap_times import LinkRate
 from fedring.coordinator.position import Position
 from fedring.coordinator.presence import Presence
 from fedring.coordinator.records import Version
@@ -45,7 +47,14 @@ from fedring.shared.logs import start_logging
 from fedring.shared.memory import forbid_core_dumps, keep_what_is_loaded
 from fedring.shared.messages import COORDINATOR_NAME
 from fedring.shared.mqtt import Connected, Connection, Disconnected, Event, Message, Will
-from fedring.shared.topics import COORDINATOR, DeviceStatus, Inbox, Topics
+from fedring.shared.topics import (
+    COORDINATOR,
+    DeviceStatus,
+    EnrolmentAnswer,
+    EnrolmentRequest,
+    Inbox,
+    Topics,
+)
 from fedring.shared.topics import Round as RoundTopic
 from fedring.shared.turns import Turns
 
@@ -56,8 +65,6 @@ IDLE_S = 1.0
 FAREWELL_S = 2.0
 LEAST_WAIT_S = 0.05
 MOST_BACK_OFF_S = 60.0
-LEAST_RATE = 1_000.0
-"""Bytes a second; a lap that was held up must not make the next wait for hours."""
 SLOW_BODY_BYTES = 1 << 20
 """Bodies from this size on are put together in a thread."""
 
@@ -90,6 +97,8 @@ async def _serve(settings: CoordinatorSettings, standing: Standing, position: Po
             topics.round,
             topics.inbox_of(COORDINATOR),
             *topics.everywhere(DeviceStatus),
+            *topics.everywhere(EnrolmentRequest),
+            *topics.everywhere(EnrolmentAnswer),
         ],
         will=Will(topics.coordinator_status, away),
         fail_fast=True,
@@ -136,6 +145,7 @@ class Coordinator:
         self._connection = connection
         self._store: CoordinatorStore = standing.store
         self._identity: Identity = standing.credentials.identity
+        self._enrolment = EnrolmentDesk(settings, standing.credentials, topics, connection)
         self._bulletin = Bulletin(topics, connection, standing.store)
         self._presence = Presence()
         self._turns: Turns[Happening] = Turns(LEAST_WAIT_S)
@@ -146,7 +156,7 @@ class Coordinator:
         self._resting: tuple[tuple[int, int], int] | None = None
         self._not_before = 0.0
         self._voids_in_a_row = 0
-        self._rate = START_RATE
+        self._rate = LinkRate()
         self._state = "waiting"
         self._note = ""
 
@@ -155,6 +165,7 @@ class Coordinator:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             tasks.create_task(self._pump(), name="connection")
+            tasks.create_task(self._enrolment.serve(), name="enrolment")
             while True:
                 happening = await self._turns.next(self._deadline())
                 now = time.monotonic()
@@ -210,7 +221,10 @@ class Coordinator:
                         return [*self._door.receive(sender, payload, self._position.last)]
                     receive = self._running.round.receive
                     return await self._step(self._running, receive, sender, payload, now)
+                case (EnrolmentRequest() | EnrolmentAnswer()) as enrolment:
+                    self._enrolment.hear(enrolment, payload)
                 case DeviceStatus(name):
+                    self._enrolment.saw(name, payload)
                     return self._seen(name, payload, now)
                 case RoundTopic() if payload:
                     await asyncio.to_thread(self._check_own, payload)
@@ -223,7 +237,7 @@ class Coordinator:
         running: Running, step: Callable[P, Effects], *args: P.args, **kwargs: P.kwargs
     ) -> Effects:
         """Let the state machine take a step; in a thread where it may be a slow one."""
-        slow = running.announcing.suite.body_bytes >= SLOW_BODY_BYTES
+        slow = running.body_bytes >= SLOW_BODY_BYTES
         return await asyncio.to_thread(step, *args, **kwargs) if slow else step(*args, **kwargs)
 
     def _seen(self, name: str, payload: bytes, now: float) -> Effects:
@@ -310,7 +324,7 @@ class Coordinator:
             self._standing,
             version,
             present=self._present(),
-            rate=self._rate,
+            rate=self._rate.bytes_per_s,
             now=now,
             bytes_before=self._bytes(),
         )
@@ -349,9 +363,8 @@ class Coordinator:
                     running.rings += 1
                     running.formed = now
                     self._state = "rings"
-                case "token round", {"contributors": int(n), "seconds": float(s)} if s > 0:
-                    # Half old, half new: one quick lap must not make the next one hurry.
-                    self._rate = (self._rate + max(LEAST_RATE, running.rate(n, s))) / 2
+                case "token round", _:
+                    self._rate.learn(running.body_bytes, facts)
         _log.info("%s %s", event, " ".join(f"{k}={v}" for k, v in facts.items()))
         await self._bulletin.tell(event, facts)
 
@@ -403,6 +416,7 @@ class Coordinator:
 
     async def _show_everything(self, now: float) -> None:
         """A broker may have lost all it retained."""
+        self._enrolment.reconnected()
         await self._bulletin.show_revoked(self._standing.revocation_raw)
         self._position = await asyncio.to_thread(Position.read, self._store)
         await self._bulletin.show_key(self._standing.key.public_key, self._position.epoch)

@@ -28,6 +28,7 @@ from fedring.shared.config import (
     wholes,
 )
 from fedring.shared.encryption import SUITES, max_values
+from fedring.shared.litert.shipped import litert_file
 from fedring.shared.messages import MAX_ROSTER, MAX_UINT32
 
 MAX_FEATURES = 4_096
@@ -86,22 +87,27 @@ class Model:
     Attributes:
         features: names of the columns that the model reads, 1..4,096, in its order.
         classes: names of what it tells apart, 2..1,000, in the order of its outputs.
-        kind: `mlp` (layers of ReLU) or `softmax` (no hidden layer).
+        kind: `mlp` (layers of ReLU), `softmax` (no hidden layer), or `litert`.
         hidden: widths of the hidden layers of an mlp, at most 8, each 1..8,192.
         feature_ranges: greatest magnitude that a feature is expected to have, in its own unit, > 0:
             one number for all, or one for each. Public; larger values are cut while statistics are
             collected, so better too wide than too narrow.
-        seed: makes the first weights, 0..2**32 - 1.
+        seed: makes the first weights, 0..2**32 - 1; those of a .tflite file stand in it.
+        litert: of kind `litert`, the .tflite file that computes the network, or the name of one
+            that comes along. Every device needs the same file.
     """
 
     features: Annotated[tuple[str, ...], names("column names", 1, MAX_FEATURES)]
     classes: Annotated[tuple[str, ...], names("class names", 2, 1_000)]
-    kind: Annotated[str, choice("mlp", "softmax")] = "mlp"
+    kind: Annotated[str, choice("mlp", "softmax", "litert")] = "mlp"
     hidden: Annotated[tuple[int, ...], wholes("layer widths", 1, 8_192, 8)] = (64,)
     feature_ranges: Annotated[tuple[float, ...], _range_or_ranges()] = (100.0,)
     seed: Annotated[int, whole(0, MAX_UINT32)] = 0
+    litert: Annotated[Path | None, litert_file()] = None
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
+        if (self.litert is None) is (self.kind == "litert"):
+            yield "litert", '`litert` with `kind = "litert"`, and nowhere else'
         if self.kind == "mlp" and not self.hidden:
             yield "hidden", 'at least one layer, or `kind = "softmax"`'
         if self.n_numbers > MAX_NUMBERS:
@@ -122,7 +128,9 @@ class Model:
 
     @property
     def n_weights(self) -> int:
-        """What is trained: weights and biases."""
+        """What is trained: weights and biases; of kind `litert` the file decides, this is 0."""
+        if self.kind == "litert":
+            return 0
         widths = (len(self.features), *self.layers, len(self.classes))
         return sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
 
@@ -206,6 +214,19 @@ class Evaluation:
 
 
 @frozen(kw_only=True)
+class Enrolment:
+    """The Mosquitto of its own at which boards without a certificate ask for one.
+
+    It runs on the broker's machine, `[broker] host`.
+
+    Attributes:
+        port: of its listener for the coordinator.
+    """
+
+    port: Annotated[int, whole(1, 65_535)] = 8885
+
+
+@frozen(kw_only=True)
 class CoordinatorSettings:
     """All of `coordinator.toml`, one attribute for each table."""
 
@@ -216,6 +237,7 @@ class CoordinatorSettings:
     training: Training = Training()
     ring: Ring = Ring()
     evaluation: Evaluation | None = None
+    enrolment: Enrolment | None = None
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         # Sums for the normalisation, two a feature, are shorter than any suite's limit.

@@ -10,16 +10,19 @@ from pathlib import Path
 from attrs import define, field
 from phe import PaillierPrivateKey
 
+from fedring.coordinator.conclusion import Evaluate
 from fedring.coordinator.settings import CoordinatorSettings
 from fedring.coordinator.settings import Model as ModelSettings
 from fedring.coordinator.store import CoordinatorStore
 from fedring.coordinator.tables import NEW_EPOCH, key_file
 from fedring.shared import networks
+from fedring.shared.contributions import n_values
 from fedring.shared.credentials import Credentials
-from fedring.shared.encryption import generate_key
+from fedring.shared.encryption import SUITES, generate_key, max_values
 from fedring.shared.encryption.keyfile import load_key, save_key
 from fedring.shared.errors import CertificateError, ConfigError, PeerError
 from fedring.shared.identity import Authority, RevocationList, Role
+from fedring.shared.litert import Computation
 from fedring.shared.models import Model
 from fedring.shared.samples import Dataset, read_samples
 
@@ -35,6 +38,7 @@ class Standing:
         revocation_raw: the same as it travels.
         key: the Paillier key pair of this epoch.
         evaluation: own data to evaluate models on, if any.
+        evaluate: computes the model on it.
     """
 
     credentials: Credentials
@@ -43,6 +47,7 @@ class Standing:
     revocation_raw: bytes = field(repr=False)
     key: PaillierPrivateKey = field(repr=False)
     evaluation: Dataset | None = field(repr=False)
+    evaluate: Evaluate = networks.evaluate
 
     def refresh(self, settings: CoordinatorSettings) -> bool:
         """Take a newer revocation list from the file, if there is one; tells whether there was.
@@ -84,13 +89,15 @@ def prepare(settings: CoordinatorSettings) -> Iterator[Standing]:
             model.classes,
             label=settings.evaluation.label,
         )
+    first, evaluate = _first(model)
+    _check_length(first, settings.ring.suite)
     with CoordinatorStore.open_to_run(
         settings.state.folder, fleet=credentials.identity.fleet
     ) as store:
         store.enter_epoch(revocation.epoch)
         key = _key(settings, revocation.epoch)
-        _begin(store, _first(model))
-        yield Standing(credentials, store, revocation, raw, key, evaluation)
+        _begin(store, first)
+        yield Standing(credentials, store, revocation, raw, key, evaluation, evaluate)
 
 
 def _begin(store: CoordinatorStore, described: Model) -> None:
@@ -114,9 +121,14 @@ def _shape(model: Model) -> tuple[object, ...]:
     return model.kind, model.features, model.classes, layers
 
 
-def _first(model: ModelSettings) -> Model:
+def _first(model: ModelSettings) -> tuple[Model, Evaluate]:
+    """The untrained model, and what computes it."""
     try:
-        return networks.initialise(
+        if model.litert is not None:
+            computation = Computation.load(model.litert)
+            first = computation.initial(model.features, model.classes, model.ranges)
+            return first, computation.evaluate
+        first = networks.initialise(
             model.kind,
             model.features,
             model.classes,
@@ -124,10 +136,22 @@ def _first(model: ModelSettings) -> Model:
             seed=model.seed,
             ranges=model.ranges,
         )
+        return first, networks.evaluate
     except ValueError as error:
         raise ConfigError(
             f"the model described in [model] cannot be: {error}", name="config.bad-value"
         ) from error
+
+
+def _check_length(model: Model, suite: str) -> None:
+    length, most = n_values(model.n_weights), max_values(suite)
+    if length > most:
+        raise ConfigError(
+            f"the model in [model] is too large for suite {suite}: {length:,} values instead of "
+            f"{most:,} at most",
+            name="config.bad-value",
+            hint=f'[ring] suite = "{SUITES[0]}", or a smaller model',
+        )
 
 
 def _read_list(settings: CoordinatorSettings) -> bytes:

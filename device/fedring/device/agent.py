@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, ParamSpec, TypeAlias
 
+from fedring.device import notify
 from fedring.device.consent import Consent
 from fedring.device.data import source_of
 from fedring.device.effects import (
@@ -35,15 +36,22 @@ from fedring.device.effects import (
     State,
     Work,
 )
+from fedring.device.enrolment.bootstrap import forget_code
+from fedring.device.enrolment.enrolling import enrol
+from fedring.device.enrolment.renewing import NextPair, Renewal, take_over
 from fedring.device.member import Member
 from fedring.device.preparing import Preparation
+from fedring.device.readiness import coordinator_answers
 from fedring.device.settings import DeviceSettings
 from fedring.device.store import DeviceStore
-from fedring.device.trainers import NumpyTrainer
+from fedring.device.trainers import Trainer, trainer_of
+from fedring.device.update.fetching import Updates
+from fedring.device.update.places import Places
 from fedring.device.work import Failed, Kept, Library, Worked, Workshop
 from fedring.shared.credentials import Credentials
 from fedring.shared.effects import Report, Send
 from fedring.shared.encryption import SUITES
+from fedring.shared.enrolment import serial_of
 from fedring.shared.envelopes import Signed
 from fedring.shared.errors import PeerError, StateError, UserError, mistakes_alone
 from fedring.shared.identity import Role
@@ -51,7 +59,17 @@ from fedring.shared.logs import start_logging
 from fedring.shared.memory import forbid_core_dumps, keep_what_is_loaded
 from fedring.shared.messages import Announce, ModelReference
 from fedring.shared.mqtt import Connected, Connection, Disconnected, Event, Message, Will
-from fedring.shared.topics import Inbox, ModelChunk, Revoked, Round, Topics
+from fedring.shared.topics import (
+    BundleChunk,
+    CoordinatorStatus,
+    EnrolmentAnswer,
+    Inbox,
+    ModelChunk,
+    Revoked,
+    Round,
+    Topics,
+    Update,
+)
 from fedring.shared.turns import Turns
 
 FAREWELL_S = 2.0
@@ -69,7 +87,7 @@ IDLE = frozenset({State.IDLE, State.RELEASED, State.REFUSED})
 _log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
-Happening: TypeAlias = Event | Worked | Failed | Kept
+Happening: TypeAlias = Event | Worked | Failed | Kept | NextPair
 
 
 def run(settings: DeviceSettings) -> None:
@@ -80,26 +98,55 @@ def run(settings: DeviceSettings) -> None:
     """
     start_logging()
     forbid_core_dumps()
+    if not enrol(settings):
+        return
+    source_of(settings.data).check()
+    trainer = trainer_of(settings.training)
+    while _take_part(settings, trainer):
+        pass
+
+
+def _take_part(settings: DeviceSettings, trainer: Trainer) -> bool:
+    """Take part under the newest certificate; True when there may be a newer one."""
+    pause_s = take_over(settings)
     credentials = Credentials.load(settings.fleet, Role.DEVICE)
     identity = credentials.identity
-    source_of(settings.data).check()
     with DeviceStore.open(
         settings.state.folder, fleet=identity.fleet, number=identity.number
     ) as store:
         keep_what_is_loaded()
-        asyncio.run(_serve(settings, credentials, store))
+        return asyncio.run(_serve(settings, credentials, store, trainer, pause_s))
 
 
-async def _serve(settings: DeviceSettings, credentials: Credentials, store: DeviceStore) -> None:
+async def _serve(
+    settings: DeviceSettings,
+    credentials: Credentials,
+    store: DeviceStore,
+    trainer: Trainer,
+    pause_s: float,
+) -> bool:
     identity = credentials.identity
     topics = Topics(identity.fleet)
     away = json.dumps({"state": "offline", "number": identity.number}).encode()
+    notify.start_beating(asyncio.get_running_loop())
+    subscriptions = [
+        topics.revoked,
+        topics.round,
+        topics.inbox_of(identity.name),
+        topics.enrolment_answer(identity.name),
+    ]
+    if notify.is_watched():
+        subscriptions.append(topics.coordinator_status)  # until the start is over
+    places = Places.around(settings.state.folder)
+    if places is not None:
+        subscriptions.append(topics.update)
     connection = Connection(
         credentials.broker(settings.broker, judge_dates=False),
         identity.name,
-        subscriptions=[topics.revoked, topics.round, topics.inbox_of(identity.name)],
+        subscriptions=subscriptions,
         will=Will(topics.device_status(identity.name), away),
-        fail_fast=True,
+        # systemd would only start us again and again, until the broker is there.
+        fail_fast=not notify.is_watched(),
         classify=topics.classify,
         keepalive_s=settings.broker.keepalive_s,
     )
@@ -110,16 +157,24 @@ async def _serve(settings: DeviceSettings, credentials: Credentials, store: Devi
             store=store,
             topics=topics,
             connection=connection,
+            places=places,
+            trainer=trainer,
+            pause_s=pause_s,
         )
         loop = asyncio.get_running_loop()
         serving = asyncio.create_task(agent.serve(), name="agent")
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, serving.cancel)
+        renewed = False
         try:
             with suppress(asyncio.CancelledError), mistakes_alone():
                 await serving
+                renewed = True
         finally:
+            if not renewed:
+                notify.stopping()
             await agent.say_goodbye()
+        return renewed
 
 
 class Agent:
@@ -131,6 +186,9 @@ class Agent:
         store: what survives a crash.
         topics: of the fleet.
         connection: to the broker, entered.
+        places: where a newer agent is put; None where nobody does that.
+        trainer: computes what is learned.
+        pause_s: how long not to ask for the next certificate.
     """
 
     def __init__(
@@ -141,22 +199,48 @@ class Agent:
         store: DeviceStore,
         topics: Topics,
         connection: Connection,
+        places: Places | None,
+        trainer: Trainer,
+        pause_s: float = 0.0,
     ) -> None:
         identity = self._identity = credentials.identity
+        self._certificate = f"{serial_of(identity.certificate):x}"
+        self._bootstrap = settings.fleet.bootstrap if settings.broker.tls else None
+        self._renewal = Renewal(settings, credentials, connection.send, pause_s)
+        self._has_next_pair = False
         self._store = store
         self._topics = topics
         self._connection = connection
         self._turns: Turns[Happening] = Turns(LEAST_WAIT_S)
-        self._library = Library(topics, connection, store, settings.model_file, identity.fleet)
+        self._library = Library(
+            topics,
+            connection,
+            store,
+            settings.model_file,
+            identity.fleet,
+            check=trainer.check,
+        )
         self._preparation = Preparation(os.urandom)
         self._workshop = Workshop(
             self._library,
             self._preparation,
             source_of(settings.data),
-            NumpyTrainer(),
+            trainer,
             number=identity.number,
             seed=settings.training.seed,
         )
+        self._updates: Updates | None = None
+        if places is not None:
+            self._updates = Updates(
+                name=identity.name,
+                version=AGENT_VERSION,
+                authority=credentials.authority,
+                topics=topics,
+                connection=connection,
+                store=store,
+                places=places,
+            )
+        self._updating: asyncio.Task[None] | None = None
         self._working: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._stocking: asyncio.Task[None] | None = None
@@ -166,11 +250,12 @@ class Agent:
         self._member = _member(settings, credentials, store)
 
     async def serve(self) -> None:
-        """Take part until cancelled."""
+        """Take part until cancelled, or until there is another certificate to go on with."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            tasks.create_task(self._pump(), name="connection")
-            while True:
+            pumping = tasks.create_task(self._pump(), name="connection")
+            tasks.create_task(self._renew(), name="renewal")
+            while not (self._has_next_pair and self._member.state in IDLE):
                 happening = await self._turns.next(self._member.deadline)
                 now = time.monotonic()
                 if happening is None:
@@ -182,6 +267,9 @@ class Agent:
                 self._use_idle_time()
                 await self._publish_status(anew=isinstance(happening, Connected))
                 del happening  # may hold an update; nobody knows when the next one comes
+            pumping.cancel()
+            self._stop_stocking()
+            self._stop_keeping()
 
     async def say_goodbye(self) -> None:
         """Tell the others that this board is leaving on purpose."""
@@ -196,6 +284,20 @@ class Agent:
     async def _pump(self) -> None:
         async for event in self._connection.events():
             await self._turns.put(event)
+
+    async def _renew(self) -> None:
+        await self._renewal.obtained()
+        await self._turns.put(NextPair())
+
+    def _forget_code(self) -> None:
+        """The one-time code has served: this board was let in with its certificate."""
+        if self._bootstrap is None:
+            return
+        try:
+            forget_code(self._bootstrap)
+        except StateError as fault:
+            _log.warning("the one-time code stays where it is: %s", fault)
+        self._bootstrap = None
 
     async def _work(self, announce: Signed[Announce], *, evaluate: bool) -> None:
         try:
@@ -237,7 +339,12 @@ class Agent:
                 _log.info("keeps version %d of the model", version)
             case Connected():
                 _log.info("connected to the broker at %s", self._connection.broker)
+                if self._updates is not None:
+                    await self._updates.tell_again()
+                await asyncio.to_thread(self._forget_code)
                 return await self._step(self._member.reconnected, now)
+            case NextPair():
+                self._has_next_pair = True
             case Disconnected(reason):
                 _log.warning("%s", reason)
         return []
@@ -251,8 +358,17 @@ class Agent:
                     return self._member.announced(payload, now)
                 case Revoked() if payload:
                     return self._member.revocation(payload, now)
-                case ModelChunk(digest, index):
-                    self._library.receive(digest, index, payload)
+                case EnrolmentAnswer(name) if name == self._identity.name:
+                    self._renewal.receive(payload)
+                case ModelChunk(place, index):
+                    self._library.receive(place, index, payload)
+                case BundleChunk(digest, index) if self._updates is not None:
+                    self._updates.receive(digest, index, payload)
+                case Update() if self._updates is not None:
+                    self._take_order(self._updates, payload)
+                case CoordinatorStatus() if coordinator_answers(payload):
+                    notify.ready("the coordinator answers")
+                    self._connection.unsubscribe(topic)
         except PeerError as fault:
             _log.warning("ignored a message on %s: %s", topic, fault)
         return []
@@ -261,7 +377,7 @@ class Agent:
         for effect in effects:
             match effect:
                 case Send(to, data):
-                    await self._connection.send(self._topics.inbox(to, self._identity.name), data)
+                    await self._publish(self._topics.inbox(to, self._identity.name), data)
                 case Joined() | Spent() | Listed():
                     try:
                         await asyncio.to_thread(self._persist, effect)
@@ -287,12 +403,32 @@ class Agent:
                     self._reason = str(facts.get("reason", ""))
                     _log.info("%s %s", event, " ".join(f"{k}={v}" for k, v in facts.items()))
 
+    async def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Send as soon as there is room; not at all if there is none until the round ends here.
+
+        A broker may take nothing for as long as it likes: secrets must not stay here for that.
+        """
+        ends_at = self._member.ends_at
+        wait_s = None if ends_at is None else max(0.0, ends_at - time.monotonic())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._connection.send(topic, payload, retain=retain)
+
     def _use_idle_time(self) -> None:
         """Have the next round prepared while none needs the processor; `Work` ends that."""
         under_way = self._stocking is not None and not self._stocking.done()
         if self._member.state in IDLE and not self._preparation.is_complete and not under_way:
             stocking = self._preparation.stock_up()
             self._stocking = self._tasks.create_task(stocking, name="stock up")
+
+    def _take_order(self, updates: Updates, envelope: bytes) -> None:
+        """Begin with an update that the owner ordered; an empty one takes the order back."""
+        order = updates.take(envelope) if envelope else None
+        if self._updating is not None and (order is not None or not envelope):
+            self._updating.cancel()
+            self._updating = None
+        if order is not None:
+            self._updating = self._tasks.create_task(updates.carry_out(order), name="update")
 
     def _stop_stocking(self) -> None:
         if self._stocking is not None:
@@ -325,15 +461,17 @@ class Agent:
             "round": number,
             "reason": self._reason if self._member.state in (State.REFUSED, State.IDLE) else "",
             "agent": AGENT_VERSION,
+            "certificate": self._certificate,
             "model_version": self._library.version,
         }
         if not anew and status == {k: v for k, v in self._status.items() if k != "since"}:
             return
         if status["state"] != self._status.get("state"):
             self._since = _now()
+            notify.status(f"{status['state']}, round {number}")
         self._status = status | {"since": self._since}
         topic = self._topics.device_status(self._identity.name)
-        await self._connection.send(topic, json.dumps(self._status).encode(), retain=True)
+        await self._publish(topic, json.dumps(self._status).encode(), retain=True)
 
 
 def _member(settings: DeviceSettings, credentials: Credentials, store: DeviceStore) -> Member:

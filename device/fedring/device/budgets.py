@@ -2,8 +2,9 @@
 
 A coordinator that asks again and again learns sums over changing lists (docs/protocol.md, sections
 5 and 8). So every release takes one token out of a bucket; evaluation values, which change less
-from round to round, take theirs out of a smaller one. Buckets fill by uptime: a wrong or moved
-clock gives nothing, and neither does a reboot, since the level is stored with every release.
+from round to round, and statistics, which do not change, take theirs out of a smaller one. Buckets
+fill by uptime: a wrong or moved clock gives nothing, and neither does a reboot, since the level is
+stored with every release.
 """
 
 from __future__ import annotations

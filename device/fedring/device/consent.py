@@ -13,7 +13,7 @@ from attrs import frozen
 
 from fedring.shared.encryption import SUITES, check_public_key, max_values
 from fedring.shared.errors import PublicKeyError
-from fedring.shared.messages import Announce, ModelReference
+from fedring.shared.messages import USUAL_LIMIT_S, Announce, ModelReference
 
 MODEL_OVERHEAD_BYTES = 2**20
 """Manifest and untrained arrays of a model, beside its weights."""
@@ -37,7 +37,7 @@ class Consent:
     minimum_key_bits: int = 2048
     max_epochs: int = 100
     max_values: int = 2_000_000
-    max_duration_s: float = 3600.0
+    max_duration_s: float = USUAL_LIMIT_S
 
     def objection(self, announce: Announce) -> str | None:
         """Why this device does not take part, or None when it does."""

@@ -144,6 +144,11 @@ class Member:
         return min((time for time in times if time is not None), default=None)
 
     @property
+    def ends_at(self) -> float | None:
+        """When the round ends here, whatever others do; None without one that holds secrets."""
+        return self._round.deadline if self._round is not None else None
+
+    @property
     def body_bytes(self) -> int:
         """Size of this round's bodies; 0 while the device holds none."""
         held = self._round
@@ -355,7 +360,7 @@ class Member:
             return self._refuse(held, held.announce.digest, objection)
         effects: Effects = []
         evaluate = announce.plan.evaluation_samples > 0 and not self._evaluations.wait_s(now)
-        if evaluate:
+        if evaluate or announce.plan.task == "statistics":
             self._evaluations = spent = self._evaluations.spent(now)
             effects.append(Spent("evaluation", spent.total, spent.level))
         self.state = State.WORKING
@@ -368,6 +373,9 @@ class Member:
             return "this device is revoked"
         if wait_s := self._releases.wait_s(now):
             return f"this device's release budget is used up for the next {wait_s:.0f} s"
+        # Statistics are the same each time: sums over lists that differ would give them away.
+        if announce.plan.task == "statistics" and (wait_s := self._evaluations.wait_s(now)):
+            return f"this device's evaluation budget is used up for the next {wait_s:.0f} s"
         try:
             check_public_key(announce.exchange_key)
         except ProtocolError as fault:

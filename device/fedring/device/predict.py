@@ -9,16 +9,20 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from attrs import frozen
 
+from fedring.shared import networks
 from fedring.shared.errors import DataError, MessageError, ModelError
-from fedring.shared.models import Model, load_npz
-from fedring.shared.networks import check, predict
+from fedring.shared.models import Floats, Model, load_npz
 from fedring.shared.samples.dataset import bad_number, columns_of
+
+Predict: TypeAlias = Callable[[Model, Floats], Floats]
+"""Probability of each class from raw features; see `networks.predict`."""
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -48,8 +52,12 @@ class Prediction:
         return json.dumps({"class": self.answer, "probabilities": rounded})
 
 
-def load_model(path: Path) -> Model:
+def load_model(path: Path, check: Callable[[Model], None] = networks.check) -> Model:
     """Read the model that a device keeps, or one that a coordinator exported.
+
+    Args:
+        path: the file.
+        check: raises MessageError for a model that cannot be computed here.
 
     Raises:
         ModelError: there is none yet, or it is not one that can be computed.
@@ -68,7 +76,9 @@ def load_model(path: Path) -> Model:
     return model
 
 
-def predict_lines(model: Model, lines: Iterable[str], source: Path) -> Iterator[Prediction]:
+def predict_lines(
+    model: Model, lines: Iterable[str], source: Path, predict: Predict = networks.predict
+) -> Iterator[Prediction]:
     """Answer each sample when its line is read.
 
     Args:
@@ -76,6 +86,7 @@ def predict_lines(model: Model, lines: Iterable[str], source: Path) -> Iterator[
         lines: CSV. A header line gives columns by name, in any order, and may name others, which
             are passed over. Without one, a line is the features in the order of the model.
         source: what to call the lines in messages.
+        predict: computes the model.
 
     Raises:
         DataError: no sample at all, a column is missing, or a cell is no finite number; names line
@@ -101,7 +112,9 @@ def predict_lines(model: Model, lines: Iterable[str], source: Path) -> Iterator[
                     name="data.bad-line",
                 )
             n_samples += 1
-            yield _predict_one(model, [cells[at] for at in columns], source, reader.line_num)
+            sample = _sample(model, [cells[at] for at in columns], source, reader.line_num)
+            row = predict(model, sample)[0]
+            yield Prediction(dict(zip(model.classes, map(float, row), strict=True)))
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{source}: not CSV in UTF-8 ({error})", name="data.unreadable") from error
     if n_samples == 0:
@@ -125,13 +138,12 @@ def _is_sample(cells: Sequence[str]) -> bool:
     return all(_number(cell) is not None for cell in cells)
 
 
-def _predict_one(model: Model, cells: Sequence[str], source: Path, line: int) -> Prediction:
+def _sample(model: Model, cells: Sequence[str], source: Path, line: int) -> Floats:
     values = [_number(cell) for cell in cells]
     for name, cell, value in zip(model.features, cells, values, strict=True):
         if value is None or not abs(value) <= _LARGEST:
             raise bad_number(source, f"line {line}", name, cell)
-    row = predict(model, np.array([values], np.float32))[0]
-    return Prediction(dict(zip(model.classes, map(float, row), strict=True)))
+    return np.array([values], np.float32)
 
 
 def _number(cell: str) -> float | None:

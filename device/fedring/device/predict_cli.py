@@ -10,7 +10,9 @@ import click
 
 from fedring.device.predict import load_model, predict_lines
 from fedring.device.settings import DeviceSettings
+from fedring.shared import networks
 from fedring.shared.errors import DataError
+from fedring.shared.litert import Computation
 
 STDIN = "-"
 
@@ -33,7 +35,12 @@ def predict(samples: str, config: Path, as_json: bool) -> None:
 
     Columns are the raw features, found by their names in the first line.
     """
-    model = load_model(DeviceSettings.load(config).model_file)
+    settings = DeviceSettings.load(config)
+    check, compute = networks.check, networks.predict
+    if settings.training.litert is not None:
+        computation = Computation.load(settings.training.litert)
+        check, compute = computation.check, computation.predict
+    model = load_model(settings.model_file, check)
     with ExitStack() as stack:
         lines = sys.stdin
         source = Path("standard input" if samples == STDIN else samples)
@@ -42,5 +49,5 @@ def predict(samples: str, config: Path, as_json: bool) -> None:
                 lines = stack.enter_context(source.open(newline="", encoding="utf-8"))
             except OSError as error:
                 raise DataError(f"{source}: {error.strerror}", name="data.missing-file") from error
-        for prediction in predict_lines(model, lines, source):
+        for prediction in predict_lines(model, lines, source, compute):
             click.echo(prediction.json() if as_json else prediction.text())

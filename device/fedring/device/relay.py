@@ -1,10 +1,11 @@
 """One member's part in handing tokens round its ring.
 
-A member takes a token that is whole and does not name it, adds its own body (always the same
-stored one) and its name, and hands on to the next member of the lap that the token does not name;
-the last hands to the coordinator. It keeps a token until the one after its next has it (`passed`),
-so that the death of a single holder costs a detour and not the lap. Who is silent for one patience
-or refuses is gone round; nobody is gone back to.
+A member adds its own body (always the same stored one) and its name to a token that does not name
+it, and hands on to the next member of the lap that the token does not name; the last hands to the
+coordinator. It does so chunk by chunk, as they come. When all have come the token is taken, and
+kept until the one after its next has it (`passed`), so that the death of a single holder costs a
+detour and not the lap. Who is silent for one patience or refuses is gone round; nobody is gone
+back to. A token whose source breaks off is taken back from the next as well.
 
 Bodies are masked: whatever the order, the copies and the detours, a token tells nothing to anybody.
 The rules here are about speed, memory and good order; secrecy rests on `member` alone.
@@ -49,6 +50,9 @@ MAX_ADDITIONS = 3
 """Tokens of one lap that a member adds itself to: room for competing ones, a bound on its work."""
 MAX_ARRIVALS = 2
 """Half-received tokens kept at a time: a bound on memory, whatever others send."""
+MAX_BROKEN = 3
+"""Tokens of one lap that may break off half handed on; after them none leaves that is not whole."""
+FULL = f"already added itself to {MAX_ADDITIONS} tokens of this lap"
 REPEAT_S = 1.0
 """How often a header is repeated to a receiver without news."""
 STALLED_REPEATS = 2
@@ -57,12 +61,12 @@ STALLED_REPEATS = 2
 
 @define
 class _Holding:
-    """A token that this member has added itself to and hands on.
+    """A token that this member adds itself to and hands on.
 
     Attributes:
         about: digest under which whoever gave it is answered (a hop, or the lap itself).
         source: who gave it: a member's number, or the coordinator's for a token begun here.
-        departure: its signed bytes.
+        departure: its signed bytes; whole when the token is taken.
         targets: who was tried, once each; the last is being waited for.
         taken: a target has said so; now its `passed` is awaited.
         heard_at: last news from the present target.
@@ -94,7 +98,7 @@ class Relay:
         suite: adds bodies.
         signer: own identity.
         patience_s: how long a silent neighbour is waited for.
-        added: own body went into at least one token.
+        added: own body went into at least one token, all of it.
     """
 
     membership: Membership
@@ -107,9 +111,11 @@ class Relay:
     added: bool = False
     _lap: Signed[Lap] | None = None
     _additions: int = 0
+    _broken: int = 0
     _arrivals: Arrivals = field(init=False, repr=False)
     _holdings: list[_Holding] = field(factory=list, repr=False)
     _gone: set[bytes] = field(factory=set, repr=False)
+    _begun: dict[tuple[int, ...], bytes] = field(factory=dict, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._arrivals = Arrivals(MAX_ARRIVALS, self.patience_s)
@@ -131,9 +137,13 @@ class Relay:
         self._enter(lap)
         if lap.digest != self._present_lap().digest or lap.message.order[0] != self.me:
             return []
-        if self._state_of(lap.digest) is None:
-            return self._hold(lap.digest, COORDINATOR_NUMBER, self.body, (self.me,), now)
-        return [self._answer(lap.digest, COORDINATOR_NUMBER)]
+        if self._state_of(lap.digest) is not None:
+            return [self._answer(lap.digest, COORDINATOR_NUMBER)]
+        body = self.suite.encode_body(self.body)
+        holding = self._hold(lap.digest, COORDINATOR_NUMBER, (self.me,), body, now)
+        self.added = True
+        begun = self._to(holding, holding.departure.begin())
+        return [self._answer(lap.digest, COORDINATOR_NUMBER), *begun]
 
     def hop(self, hop: Signed[Hop], now: float) -> Effects:
         """A member offers a token."""
@@ -143,15 +153,15 @@ class Relay:
         if arrival := self._arrivals.get(hop.digest):
             return [self._progress(arrival)]
         try:
-            self._check(hop)
+            lap = self._check(hop)
         except PeerError as fault:
             return self._refuse(hop.digest, message.sender, fault.reason)
+        self._enter(lap)
         if self._additions >= MAX_ADDITIONS:
-            reason = f"already added itself to {MAX_ADDITIONS} tokens of this lap"
-            return self._refuse(hop.digest, message.sender, reason)
+            return self._refuse(hop.digest, message.sender, FULL)
         if (arrival := self._arrivals.open(hop, now)) is None:
             return [self._say(Busy(**self._tag(), about=hop.digest), message.sender)]
-        return [self._progress(arrival)]
+        return [*self._take_back(), self._progress(arrival)]
 
     def awaits(self, hop_digest: bytes, sender: int) -> bool:
         """Whether a chunk of this hop from this sender would be of use: asked before verifying."""
@@ -170,16 +180,24 @@ class Relay:
         worth_telling = arrival.add(chunk.message, now)
         if arrival.whole:
             return self._take(arrival, now)
-        return [self._progress(arrival)] if worth_telling else []
+        effects: Effects = [self._progress(arrival)] if worth_telling else []
+        if arrival.has_more and self._leaves_at_once(chunk.message.hop):
+            effects += self._hand_on(arrival, now)
+        return effects
 
     def answered(self, answer: Message, now: float) -> Effects:
-        """A target of one of our tokens says how it stands."""
+        """A target of one of our tokens says how it stands, or the sender of one takes it back."""
         about = getattr(answer, "about", b"")
+        if isinstance(answer, Refused) and self.awaits(about, answer.sender):
+            self._arrivals.close(about)
+            return self._take_back("took it back")
         holding = next((h for h in self._holdings if h.departure.hop.digest == about), None)
         if holding is None or answer.sender not in holding.targets:
             return []
         present = answer.sender == holding.targets[-1]
         match answer:
+            case Taken() | Passed() if not holding.departure.whole:
+                return []  # nobody can have what is not even here
             case Taken():
                 return self._taken_over(holding, answer.sender, now)
             case Passed():
@@ -209,8 +227,8 @@ class Relay:
             alive_at: when our own connection was last proven alive. Whoever was to speak by then
                 and has not is silent; what came since may still be unread.
         """
-        effects: Effects = []
         self._arrivals.drop_neglected(alive_at)
+        effects = self._take_back()
         for holding in list(self._holdings):
             silent = alive_at >= holding.heard_at + self.patience_s
             busy = holding.busy_since is not None and now >= holding.busy_since + self.patience_s
@@ -235,38 +253,58 @@ class Relay:
             raise RuntimeError("no lap has begun")
         return self._lap
 
+    def _is_later(self, lap: Signed[Lap]) -> bool:
+        return self._lap is None or lap.message.lap > self._lap.message.lap
+
     def _enter(self, lap: Signed[Lap]) -> None:
         """Go over to a later lap; tokens of the one before are of no use any more."""
-        if self._lap is not None and lap.message.lap <= self._lap.message.lap:
+        if not self._is_later(lap):
             return
         self._lap = lap
-        self._additions = 0
+        self._additions = self._broken = 0
         self._arrivals.clear()
         self._holdings.clear()
         self._gone.clear()
+        self._begun.clear()
 
-    def _check(self, hop: Signed[Hop]) -> None:
+    def _check(self, hop: Signed[Hop]) -> Signed[Lap]:
+        """Check that a token can be taken; gives its lap, which may be a later one."""
         message = hop.message
-        if self._lap is None or message.lap != self._lap.raw:
+        lap = self._lap
+        if lap is None or message.lap != lap.raw:
             lap = open_envelope(message.lap).verified_by(self.coordinator, Lap)
             self.check_lap(lap)
-            self._enter(lap)
             # By digest: whoever has one signature of ECDSA can make another of it.
-            if lap.digest != self._present_lap().digest:
+            if not self._is_later(lap) and lap.digest != self._present_lap().digest:
                 raise ProtocolError("token of an earlier lap")
-        present = self._present_lap().message
-        check_hop(message, present, self.suite.body_bytes)
-        order = present.order
+        check_hop(message, lap.message, self.suite.body_bytes)
+        order = lap.message.order
         if self.me in message.names:
             raise ProtocolError("this device is in the token already")
-        if self.me not in order or order.index(self.me) < order.index(message.sender):
+        if order.index(self.me) < order.index(message.sender):
             raise ProtocolError("this device is not after the sender in the lap")
+        if not self._is_later(lap) and self._has_another(hop):
+            raise ProtocolError("another token of the same names in this lap")
+        return lap
+
+    def _has_another(self, hop: Signed[Hop]) -> bool:
+        """Whether there is a token of these names that is not this one.
+
+        An honest member makes one. Two would leave here under one header, with bytes that do not
+        fit together; a sender can make them by two signatures of the lap.
+        """
+        begun = self._begun.get(hop.message.names, hop.digest)
+        arriving = self._arrivals.of(hop.message.names)
+        return begun != hop.digest or arriving is not None
 
     def check_lap(self, lap: Signed[Lap]) -> None:
-        """Check that a verified lap is one of this ring.
+        """Check that a verified lap is one of this ring, and of this device.
+
+        Laps of one share a number: a member that shows its own to others must not keep them from
+        theirs.
 
         Raises:
-            ProtocolError: another roster, doubled or foreign names.
+            ProtocolError: another roster, doubled or foreign names, or without this device.
         """
         message = lap.message
         if message.roster != self.membership.digest:
@@ -275,33 +313,79 @@ class Relay:
             raise ProtocolError("lap with doubled names", kind="lap")
         if foreign := set(message.order) - set(self.membership.members):
             raise ProtocolError(f"lap with foreign name {min(foreign)}", kind="lap")
+        if self.me not in message.order:
+            raise ProtocolError("lap without this device", kind="lap")
+
+    def _leaves_at_once(self, about: bytes) -> bool:
+        """Whether pieces of a token that is not whole yet go out."""
+        if not self.suite.in_pieces or self._broken >= MAX_BROKEN:
+            return False
+        return self._additions < MAX_ADDITIONS or self._holding(about) is not None
 
     def _take(self, arrival: Arrival, now: float) -> Effects:
+        """A token is whole: what is left of it goes out."""
         hop = arrival.hop
         self._arrivals.close(hop.digest)
+        if self._additions >= MAX_ADDITIONS and self._holding(hop.digest) is None:
+            return self._refuse(hop.digest, hop.message.sender, FULL)
         try:
-            total = self.suite.decode_body(arrival.body())
+            handed_on = self._hand_on(arrival, now)
         except BodyError as fault:
             return self._refuse(hop.digest, hop.message.sender, fault.reason)
-        if self._additions >= MAX_ADDITIONS:
-            reason = f"already added itself to {MAX_ADDITIONS} tokens of this lap"
-            return self._refuse(hop.digest, hop.message.sender, reason)
-        self.suite.add(total, self.body)
-        names = (*hop.message.names, self.me)
-        return self._hold(hop.digest, hop.message.sender, total, names, now)
+        self.added = True
+        return [self._answer(hop.digest, hop.message.sender), *handed_on]
+
+    def _hand_on(self, arrival: Arrival, now: float) -> Effects:
+        """Add the own body to what has come of a token, and send it."""
+        start, piece = arrival.take()
+        piece = self.suite.add_piece(piece, self.body, start)
+        hop = arrival.hop
+        holding = self._holding(hop.digest)
+        if holding is None:
+            names = (*hop.message.names, self.me)
+            holding = self._hold(hop.digest, hop.message.sender, names, piece, now)
+            return self._to(holding, holding.departure.begin())
+        if holding.departure.is_idle:
+            holding.advanced_at = now  # there was nothing that the receiver could have told of
+        holding.departure.add(piece)
+        return self._to(holding, holding.departure.onward())
 
     def _hold(
-        self, about: bytes, source: int, total: Body, names: tuple[int, ...], now: float
-    ) -> Effects:
+        self, about: bytes, source: int, names: tuple[int, ...], piece: bytes, now: float
+    ) -> _Holding:
+        """Begin a token of which this piece is here."""
         self._additions += 1
-        self.added = True
+        self._begun[names[:-1]] = about
         header = Hop(
             **self._tag(), lap=self._present_lap().raw, names=names, size=self.suite.body_bytes
         )
-        departure = Departure(sign(header, self.signer), self.suite.encode_body(total), self.signer)
+        departure = Departure(sign(header, self.signer), piece, self.signer)
         holding = _Holding(about, source, departure, [self._after(self.me)], now, now, now)
         self._holdings.append(holding)
-        return [self._answer(about, source), *self._to(holding, departure.begin())]
+        return holding
+
+    def _take_back(self, why: str = "broke off") -> Effects:
+        """Give up the tokens whose rest nobody sends any more, and tell the next.
+
+        Args:
+            why: what the source did; one that took it back itself may only have passed that on.
+        """
+        effects: Effects = []
+        for holding in list(self._holdings):
+            if holding.departure.whole or self._arrivals.get(holding.about) is not None:
+                continue
+            self._holdings.remove(holding)
+            self._additions -= 1
+            self._broken += 1
+            reason = f"{self._name(holding.source)} {why}"
+            digest = holding.departure.hop.digest
+            taken_back = Refused(**self._tag(), about=digest, reason=reason)
+            effects.append(self._say(taken_back, holding.targets[-1]))
+            effects.append(Report("token taken back", {"reason": reason}))
+        return effects
+
+    def _holding(self, about: bytes) -> _Holding | None:
+        return next((one for one in self._holdings if one.about == about), None)
 
     def _after(self, number: int) -> int:
         """The next of the lap after this one; after the last the coordinator."""
@@ -337,6 +421,7 @@ class Relay:
     def _forget(self, holding: _Holding) -> Effects:
         self._holdings.remove(holding)
         self._gone.add(holding.about)
+        self._arrivals.close(holding.about)
         return [] if holding.taken else self._tell_source(holding)
 
     def _tell_source(self, holding: _Holding) -> Effects:
@@ -347,10 +432,10 @@ class Relay:
     def _state_of(self, about: bytes) -> type[Taken] | type[Passed] | None:
         if about in self._gone:
             return Passed
-        for holding in self._holdings:
-            if holding.about == about:
-                return Passed if holding.taken else Taken
-        return None
+        holding = self._holding(about)
+        if holding is None or not holding.departure.whole:
+            return None
+        return Passed if holding.taken else Taken
 
     def _answer(self, about: bytes, to: int) -> Send:
         state = self._state_of(about) or Taken

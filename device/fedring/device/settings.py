@@ -25,23 +25,27 @@ from fedring.shared.config import (
     whole,
 )
 from fedring.shared.encryption import SUITES
-from fedring.shared.messages import MAX_ROSTER, MAX_UINT32
+from fedring.shared.litert.shipped import litert_file
+from fedring.shared.messages import MAX_ROSTER, MAX_UINT32, USUAL_LIMIT_S
 from fedring.shared.samples.dataset import MIN_SAMPLES
 
 
 @frozen(kw_only=True)
 class Fleet:
-    """Who this device is: files that `fedring fleet` makes.
+    """Who this device is: files that `fedring fleet` makes, or that a board makes itself.
 
     Attributes:
         ca: certificate of the fleet authority, PEM.
         key: this device's identity key, PEM, readable by its owner only.
         certificate: its certificate, PEM.
+        bootstrap: where a board without a certificate asks for one, with its one-time code. It
+            makes its key itself then.
     """
 
     ca: Annotated[Path, path("the fleet authority's certificate")]
     key: Annotated[Path, path("this device's key")]
     certificate: Annotated[Path, path("this device's certificate")]
+    bootstrap: Annotated[Path | None, path("the bootstrap.json of this board")] = None
 
 
 @frozen(kw_only=True)
@@ -62,8 +66,10 @@ class Privacy:
     Attributes:
         threshold: this device releases only into sums of more contributors than this, 1..63. To
             stay hidden among k honest devices beside f hostile ones, choose at least f + k.
-        release_budget_per_day: releases in a day of uptime, 1..1,000,000.
-        evaluation_budget_per_day: of these, releases with evaluation values, 1..1,000,000.
+        release_budget_per_day: releases that a day of uptime brings, 1..1,000,000; as many
+            are saved up at most.
+        evaluation_budget_per_day: of these, rounds of statistics or with evaluation
+            values, 1..1,000,000.
         forbidden_suites: encryption suites that this device never takes part in.
     """
 
@@ -86,7 +92,7 @@ class Limits:
 
     epochs: Annotated[int, whole(1, 1_000)] = 100
     values: Annotated[int, whole(1, 16_000_000)] = 2_000_000
-    duration_s: Annotated[float, number(1, 86_400, "seconds")] = 3_600.0
+    duration_s: Annotated[float, number(1, 86_400, "seconds")] = USUAL_LIMIT_S
 
 
 @frozen(kw_only=True)
@@ -154,9 +160,12 @@ class Training:
     Attributes:
         seed: makes shuffles and rounding repeat themselves, 0..2**32 - 1: for experiments only,
             since whoever knows it knows the rounding. None draws from the operating system.
+        litert: a .tflite file that computes the network, or the name of one that comes along; None
+            to compute it in numpy.
     """
 
     seed: Annotated[int | None, whole(0, MAX_UINT32)] = None
+    litert: Annotated[Path | None, litert_file()] = None
 
 
 @frozen(kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,19 @@ from fedring.device.trainers import Trainer
 from fedring.shared import networks
 from fedring.shared.encryption import OneTimeMask, Suite, suite
 from fedring.shared.envelopes import Signed
-from fedring.shared.errors import DataError, MessageError, PeerError, ProtocolError, UpdateError
+from fedring.shared.errors import (
+    DataError,
+    MessageError,
+    ModelError,
+    PeerError,
+    ProtocolError,
+    UpdateError,
+)
 from fedring.shared.messages import Announce, ModelReference
 from fedring.shared.models import Model
 from fedring.shared.mqtt import Connection
 from fedring.shared.numbers import IntVector
-from fedring.shared.topics import Topics
+from fedring.shared.topics import Topics, model_place
 from fedring.shared.transfer import ModelFetch
 
 FETCH_AGAIN_S = 10.0
@@ -87,25 +94,34 @@ class Library:
         store: remembers which model the file holds.
         file: where the newest model is kept.
         fleet: named in the file.
+        check: raises MessageError for a model that this device cannot compute.
     """
 
     def __init__(
-        self, topics: Topics, connection: Connection, store: DeviceStore, file: Path, fleet: str
+        self,
+        topics: Topics,
+        connection: Connection,
+        store: DeviceStore,
+        file: Path,
+        fleet: str,
+        *,
+        check: Callable[[Model], None] = networks.check,
     ) -> None:
         self._topics = topics
         self._connection = connection
         self._store = store
         self._file = file
         self._fleet = fleet
-        self._fetching: dict[bytes, _Fetching] = {}
+        self._check = check
+        self._fetching: dict[str, _Fetching] = {}  # by place
         self._newest: tuple[bytes, Model | None] = b"", None  # under the digest it was fetched by
         self._alone = asyncio.Lock()
         epoch, kept = store.memory().get("model", (0, -1))
         self._kept: tuple[int, int] = (epoch, kept)  # read once: asked for at every message
 
-    def receive(self, digest: bytes, index: int, data: bytes) -> None:
+    def receive(self, place: str, index: int, data: bytes) -> None:
         """A chunk of some model came in."""
-        fetching = self._fetching.get(digest)
+        fetching = self._fetching.get(place)
         if fetching is None:
             return
         try:
@@ -114,7 +130,7 @@ class Library:
             fetching.fault = fault
             fetching.done.set()
         except MessageError as fault:
-            _log.warning("model %s: %s", digest.hex()[:12], fault)
+            _log.warning("model %s: %s", fetching.fetch.digest.hex()[:12], fault)
         if fetching.fetch.complete:
             fetching.done.set()
 
@@ -124,16 +140,21 @@ class Library:
             digest, model = self._newest
             if model is None or digest != reference.digest:
                 chunks = await self._chunks(reference)
-                model = await asyncio.to_thread(_checked, chunks)
+                model = await asyncio.to_thread(self._checked, chunks)
                 self._newest = reference.digest, model
             await self._keep(model, epoch, reference)
             return model
+
+    def _checked(self, chunks: Sequence[bytes]) -> Model:
+        model = Model.from_chunks(chunks)
+        self._check(model)
+        return model
 
     async def _chunks(self, reference: ModelReference) -> tuple[bytes, ...]:
         # The owner's limit was held against the size announced: no more than that is kept.
         digest = reference.digest
         fetch = ModelFetch(digest, max_bytes=reference.size)
-        fetching = self._fetching[digest] = _Fetching(fetch)
+        fetching = self._fetching[model_place(digest)] = _Fetching(fetch)
         topic_filter = self._topics.model(digest)
         try:
             while not fetching.done.is_set():
@@ -144,7 +165,7 @@ class Library:
                 except TimeoutError:
                     self._connection.unsubscribe(topic_filter)
         finally:
-            del self._fetching[digest]
+            del self._fetching[model_place(digest)]
             self._connection.unsubscribe(topic_filter)
         if fetching.fault is not None:
             raise fetching.fault
@@ -169,12 +190,6 @@ class Library:
         """Version of the model in the file."""
         _, version = self._kept
         return version if version >= 0 else None
-
-
-def _checked(chunks: Sequence[bytes]) -> Model:
-    model = Model.from_chunks(chunks)
-    networks.check(model)
-    return model
 
 
 class Workshop:
@@ -217,7 +232,7 @@ class Workshop:
         """
         try:
             worked = await self._worked(announce, evaluate)
-        except (PeerError, UpdateError) as fault:
+        except (PeerError, UpdateError, ModelError) as fault:
             return Failed(announce.digest, str(fault))
         except DataError as mistake:
             if not self._has_trained:

@@ -1,34 +1,38 @@
-"""The fleet folder on its owner's machine: the authority, and the folders it hands out.
+"""What the owner of a fleet does: makes it, adds and revokes devices, certifies keys of boards.
 
-    FOLDER/
-        fleet.json      the register: names, numbers, who was revoked
-        authority/      ca.crt, ca.key: never leaves this machine
-        revoked         the newest signed revocation list
-        coordinator/    ready folder for the coordinator's machine
-        broker/         ready folder for the broker's machine
-        devices/NAME/   ready folder for one board
-
-Every file appears whole or not at all, 0600, and none is overwritten but those that a new
-revocation list replaces. The register is durable before a certificate with a new number exists,
-so no number is ever given twice; a folder that is lost on the way costs one number.
+The folder in which all of it lies is told in `fedring.fleet.fleet_folder`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fedring.fleet.codes import LIFETIME as CODE_LIFETIME
+from fedring.fleet.codes import CodeFolder, Invitation
+from fedring.fleet.fleet_folder import FleetFolder
 from fedring.fleet.folders import identity_files, pem, settings, write_folder
-from fedring.fleet.issuing import Issuer, new_key
-from fedring.fleet.passphrases import is_protected, protect, unprotect
-from fedring.fleet.register import HOST_PATTERN, Device, Register
-from fedring.shared.certificates import read_certificate, read_file
-from fedring.shared.errors import CertificateError, StateError
-from fedring.shared.identity import RESERVED_NAMES
+from fedring.fleet.issuing import LIFETIME, RENEWED_LIFETIME, Issuer, new_key
+from fedring.fleet.passphrases import protect
+from fedring.fleet.register import HOST_PATTERN, Device, Register, Standing
+from fedring.fleet.server_folder import (
+    CANARY_CERTIFICATE,
+    RENEWED,
+    new_identities,
+    owner_files,
+    serial_of,
+    server_files,
+)
+from fedring.shared.certificates import read_certificate
+from fedring.shared.errors import StateError
+from fedring.shared.identity import CANARY_NAME, RESERVED_NAMES
 from fedring.shared.messages import MAX_UINT32
-from fedring.shared.state import lock_folder, write_file
+from fedring.shared.state import prepare_folder, replace_file, write_file
 from fedring.shared.topics import is_name
 
 SMALL_FLEET: Final = 16
@@ -40,8 +44,8 @@ def usual_threshold(n_devices: int) -> int:
     return 3 if n_devices < SMALL_FLEET else 7
 
 
-class Fleet:
-    """A fleet folder; the authority's key is in it, and opened only to sign.
+class Fleet(FleetFolder):
+    """A fleet, and all that its owner does with it.
 
     Args:
         folder: made by `create_fleet`.
@@ -49,92 +53,6 @@ class Fleet:
     Raises:
         StateError: no fleet folder, or a damaged one.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder: Final = folder
-        self._register = self._read_register()
-        self._issuer: Issuer | None = None
-
-    def __repr__(self) -> str:
-        return f"Fleet({self.name!r}, {self.folder})"
-
-    @property
-    def name(self) -> str:
-        """Name of the fleet."""
-        return self._register.fleet
-
-    @property
-    def broker(self) -> tuple[str, ...]:
-        """Host names and addresses of the broker."""
-        return self._register.broker
-
-    @property
-    def devices(self) -> tuple[Device, ...]:
-        """All devices that were ever added, by number."""
-        return self._register.devices
-
-    def find(self, name: str) -> Device:
-        """Give the newest device of this name.
-
-        Raises:
-            StateError: there is none.
-        """
-        device = self._register.find(name)
-        if device is None:
-            raise StateError(
-                f"fleet {self.name} has no device {name}",
-                name="fleet.unknown-device",
-                hint="`fedring fleet list` shows all",
-            )
-        return device
-
-    @property
-    def list_number(self) -> int:
-        """Number of the newest revocation list."""
-        return self._register.list_number
-
-    @property
-    def epoch(self) -> int:
-        """Epoch that the newest revocation list tells."""
-        return self._register.epoch
-
-    @property
-    def ca_file(self) -> Path:
-        """The authority's certificate."""
-        return self.folder / "authority" / "ca.crt"
-
-    @property
-    def revoked_file(self) -> Path:
-        """The newest signed revocation list."""
-        return self.folder / "revoked"
-
-    @property
-    def coordinator_folder(self) -> Path:
-        """What goes to the coordinator's machine."""
-        return self.folder / "coordinator"
-
-    @property
-    def broker_folder(self) -> Path:
-        """What goes to the broker's machine."""
-        return self.folder / "broker"
-
-    def device_folder(self, name: str) -> Path:
-        """What goes to this board."""
-        return self.folder / "devices" / name
-
-    @property
-    def needs_passphrase(self) -> bool:
-        """Whether the authority's key is protected, and not yet open."""
-        return self._issuer is None and is_protected(self._key_pem())
-
-    def unlock(self, passphrase: str | None) -> None:
-        """Open the authority's key, so that this object may sign.
-
-        Raises:
-            CertificateError: wrong passphrase, or a damaged file.
-        """
-        key = unprotect(self._key_pem(), passphrase)
-        self._issuer = Issuer(key, read_certificate(self.ca_file))
 
     def add(self, name: str, *, threshold: int | None = None) -> Path:
         """Add a device: a number, a key, a certificate, and a ready folder.
@@ -156,16 +74,15 @@ class Fleet:
     def add_all(self, names: Sequence[str], *, threshold: int | None = None) -> list[Path]:
         """Add several devices as `add` does; all of them, or none when a name cannot be given."""
         with self._changing() as issuer:
+            self._check_all_free(names)
             for name in names:
-                self._check_free(name, names)
-            if self._register.next_number + len(names) - 1 > MAX_UINT32:
-                raise StateError("no device number is left", name="fleet.full")
+                self._check_no_folder(name)
             register = self._register
             certified = {}
             for name in names:
                 key = new_key()
                 certificate = issuer.device(key.public_key(), name, register.next_number)
-                register = register.adding(name, certificate.serial_number)
+                register = register.adding(name, certificate.serial_number, _last_day(LIFETIME))
                 certified[name] = key, certificate
             self._write_register(register)
             if threshold is None:
@@ -186,10 +103,147 @@ class Fleet:
                 write_folder(self.device_folder(name), identity | common)
             return [self.device_folder(name) for name in names]
 
-    def revoke(self, name: str) -> Device:
-        """Take a device's place away, in the signed list and in the broker's CRL.
+    def invite(self, names: Sequence[str]) -> list[Invitation]:
+        """Keep places for boards that make their own keys: a number and a one-time code each.
 
-        Doing it again writes both files again.
+        Needs no passphrase: nothing is signed.
+
+        Args:
+            names: each `[a-z0-9-]{1,32}`, not one that a device of the fleet has.
+
+        Raises:
+            StateError: a name cannot be given; then none is.
+        """
+        with self._writing():
+            self._check_all_free(names)
+            register, ends = self._register, datetime.now(UTC) + CODE_LIFETIME
+            for name in names:
+                register = register.inviting(name, ends)
+            self._write_register(register)
+            return [self._write_code(name, ends) for name in names]
+
+    def code(self, name: str) -> bytes:
+        """Give the one-time code of a board that may still use it.
+
+        Raises:
+            StateError: no such device, or its code is missing, burnt or expired, by name.
+        """
+        return self._codes.read(self.find(name))
+
+    def certify(self, name: str, public_key: ec.EllipticCurvePublicKey) -> x509.Certificate:
+        """Certify the key of a board that proved to know its code.
+
+        The same key again gives the same certificate; another key with the same code gives none.
+        Whoever knows one code would else be given number after number, each good until all have
+        heard that the one before was revoked: a crowd, for a coordinator that helps.
+
+        Args:
+            name: of the board.
+            public_key: P-256; that the board holds the private one is for the caller to see.
+
+        Raises:
+            StateError: no such device, or its code is missing, burnt, expired, or was used for
+                another key.
+        """
+        with self._changing() as issuer:
+            device = self.find(name)
+            self._codes.read(device)
+            if device.standing is Standing.INVITED:
+                return self._certify(issuer, device, public_key)
+            known = self._certificate_of(device)
+            if known is None or known.public_key() != public_key:
+                raise StateError(
+                    f"the code of {name} was used for another key",
+                    name="fleet.code-used",
+                    hint=f"make a new one: fedring fleet reset {name}",
+                )
+            return known
+
+    def certificate(self, name: str) -> x509.Certificate | None:
+        """Give the newest certificate that a board asked for; None when there is none.
+
+        Raises:
+            StateError: no such device.
+        """
+        device = self.find(name)
+        return self._certificate_of(device) if device.certificates else None
+
+    def renew(self, name: str, public_key: ec.EllipticCurvePublicKey) -> x509.Certificate:
+        """Certify the next key of a board that signed for it with its present one.
+
+        The number stays. The same key again gives the same certificate.
+
+        Args:
+            name: of the board.
+            public_key: P-256; that the board holds both keys is for the caller to see.
+
+        Raises:
+            StateError: no such device, or one that is revoked or was never certified.
+        """
+        with self._changing() as issuer:
+            device = self.find(name)
+            if device.standing not in (Standing.CERTIFIED, Standing.ENROLLED):
+                raise StateError(
+                    f"{name} is {device.standing}: it has no certificate to renew",
+                    name="fleet.not-enrolled",
+                    hint=f"fedring fleet reset {name}",
+                )
+            known = self._certificate_of(device)
+            if known is not None and known.public_key() == public_key:
+                return known
+            return self._certify(issuer, device, public_key)
+
+    def seen(self, name: str, serial: int) -> bool:
+        """Burn the code of a board that was seen on the broker with a certificate.
+
+        Needs no passphrase.
+
+        Args:
+            name: of the board.
+            serial: serial number of that certificate; only the newest one counts.
+
+        Returns:
+            Whether a code was burnt just now.
+
+        Raises:
+            StateError: no such device.
+        """
+        with self._writing():
+            device = self.find(name)
+            newest = device.certificates[-1].serial if device.certificates else None
+            if not device.code_counts or newest != f"{serial:x}":
+                return False
+            self._write_register(self._register.enrolling(device))
+            self._codes.burn(name)
+            return True
+
+    def reset(self, name: str) -> Invitation:
+        """Give a board a new code; what it had before counts no more.
+
+        A board that had a certificate gets another number, and its certificates go on the lists.
+        One that was revoked is invited anew.
+
+        Raises:
+            StateError: no such device.
+        """
+        with self._changing() as issuer:
+            device = self.find(name)
+            ends = datetime.now(UTC) + CODE_LIFETIME
+            if device.standing is Standing.INVITED:
+                self._write_register(self._register.inviting_again(device, ends))
+            else:
+                self._check_numbers(1)
+                register = self._register
+                if device.revoked is None:
+                    register = register.revoking(device)
+                self._write_register(register.inviting(name, ends))
+                self._publish(issuer)
+            return self._write_code(name, ends)
+
+    def revoke(self, name: str) -> Device:
+        """Take a device's place away, in the signed list and in the broker's lists.
+
+        Doing it again writes all files again.
 
         Returns:
             The device, with the date.
@@ -201,8 +255,33 @@ class Fleet:
             device = self.find(name)
             if device.revoked is None:
                 self._write_register(self._register.revoking(device))
+            self._codes.burn(name)
             self._publish(issuer)
             return self.find(name)
+
+    def renew_servers(self, broker: Sequence[str] | None = None) -> None:
+        """Make keys and certificates of broker, coordinator and owner anew.
+
+        What they had before goes on the broker's list.
+
+        Args:
+            broker: host names and addresses of the broker from now on; None for those so far.
+
+        Raises:
+            StateError: no host name or address.
+        """
+        if broker is not None:
+            _check_addresses(broker)
+        with self._changing() as issuer:
+            register = self._register
+            for certificate in (*RENEWED, self.owner_folder / "owner.crt"):
+                path = self.server_folder / certificate
+                if path.exists() and not register.is_retired(serial_of(path.read_bytes())):
+                    register = register.retiring(path.stem, serial_of(path.read_bytes()))
+            if broker is not None:
+                register = register.moving(broker)
+            self._write_register(register.next_list())
+            self._publish(issuer)
 
     def next_epoch(self) -> int:
         """Begin the next epoch, for a coordinator whose store was lost or put back.
@@ -215,13 +294,50 @@ class Fleet:
             self._publish(issuer)
             return self.epoch
 
-    def _publish(self, issuer: Issuer) -> None:
-        """Write the revocation list, and what follows from it, to where it is taken from."""
-        revoked = issuer.revocation(self._register.revocation())
-        crl = issuer.crl(self.list_number, self._register.revoked_serials())
-        write_file(self.revoked_file, revoked)
-        write_file(self.coordinator_folder / "revoked", revoked)
-        write_file(self.broker_folder / "crl.pem", crl)
+    def _certify(
+        self, issuer: Issuer, device: Device, public_key: ec.EllipticCurvePublicKey
+    ) -> x509.Certificate:
+        certificate = issuer.device(public_key, device.name, device.number, RENEWED_LIFETIME)
+        serial, ends = certificate.serial_number, _last_day(RENEWED_LIFETIME)
+        path, new = self._certificate_files(device.name)
+        prepare_folder(path.parent)
+        # A certificate that is in the register is never lost: another one for the same code could
+        # not be given. One that is not in the register is nobody's.
+        write_file(new, pem(certificate))
+        self._write_register(self._register.certifying(device, serial, ends))
+        replace_file(new, path)
+        return certificate
+
+    def _certificate_of(self, device: Device) -> x509.Certificate | None:
+        """The newest certificate that a device asked for; None when it is not there."""
+        newest = device.certificates[-1].serial
+        for path in self._certificate_files(device.name):
+            if path.exists():
+                certificate = read_certificate(path)
+                if f"{certificate.serial_number:x}" == newest:
+                    return certificate
+        return None
+
+    def _certificate_files(self, name: str) -> tuple[Path, Path]:
+        """The newest certificate, and the next one while the register is written."""
+        folder = self.folder / "certificates"
+        return folder / name, folder / f"{name}.new"
+
+    @property
+    def _codes(self) -> CodeFolder:
+        return CodeFolder(self.folder / "codes")
+
+    def _write_code(self, name: str, ends: datetime) -> Invitation:
+        return Invitation(name, self.find(name).number, self._codes.write(name), ends)
+
+    def _check_all_free(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._check_free(name, names)
+        self._check_numbers(len(names))
+
+    def _check_numbers(self, n_wanted: int) -> None:
+        if self._register.next_number + n_wanted - 1 > MAX_UINT32:
+            raise StateError("no device number is left", name="fleet.full")
 
     def _check_free(self, name: str, names: Sequence[str]) -> None:
         _check_name(name, "a device")
@@ -234,8 +350,11 @@ class Fleet:
             raise StateError(
                 f"fleet {self.name} has a device {name} already",
                 name="fleet.name-taken",
-                hint=f"`fedring fleet revoke {name}` frees the name",
+                hint=f"`fedring fleet reset {name}` gives it a new code,"
+                f" `fedring fleet revoke {name}` frees the name",
             )
+
+    def _check_no_folder(self, name: str) -> None:
         folder = self.device_folder(name)
         if folder.exists():
             raise StateError(
@@ -244,41 +363,11 @@ class Fleet:
                 hint="it was an earlier device's: move or remove it",
             )
 
-    @contextmanager
-    def _changing(self) -> Iterator[Issuer]:
-        """Be the only one who changes the folder, on its newest register."""
-        if self._issuer is None:
-            raise CertificateError("the fleet authority's key is locked", name="fleet.passphrase")
-        lock = lock_folder(self.folder)
-        try:
-            self._register = self._read_register()
-            yield self._issuer
-        finally:
-            lock.close()
-
-    def _key_pem(self) -> bytes:
-        return read_file(self.folder / "authority" / "ca.key", "key", private=True)
-
-    def _read_register(self) -> Register:
-        path = self.folder / "fleet.json"
-        try:
-            return Register.from_json(path.read_bytes(), path)
-        except OSError as error:
-            raise StateError(
-                f"{self.folder.resolve()} is no fleet folder: there is no fleet.json in it",
-                name="fleet.missing",
-                hint="make one with `fedring fleet init`, or say `--fleet FOLDER`",
-            ) from error
-
-    def _write_register(self, register: Register) -> None:
-        write_file(self.folder / "fleet.json", register.to_json().encode())
-        self._register = register
-
 
 def create_fleet(
     folder: Path, name: str, broker: Sequence[str], passphrase: str | None = None
 ) -> Fleet:
-    """Make a fleet: its authority, and the folders of coordinator and broker.
+    """Make a fleet: its authority, and the folders of its servers and of its owner.
 
     Args:
         folder: does not exist yet, or is empty.
@@ -295,9 +384,7 @@ def create_fleet(
         CertificateError: the passphrase is too short.
     """
     _check_name(name, "a fleet")
-    for address in broker:
-        if not HOST_PATTERN.fullmatch(address):
-            raise StateError(f"{address!r} is no host name or address", name="fleet.broker")
+    _check_addresses(broker)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise StateError(
             f"{folder} exists and will not be overwritten",
@@ -305,30 +392,18 @@ def create_fleet(
             hint="choose another folder for the new fleet",
         )
     issuer = Issuer.create(name)
-    register = Register(name, tuple(broker))
-    ca = pem(issuer.certificate)
-    revoked = issuer.revocation(register.revocation())
-    host = f'host = "{broker[0]}"'
-    coordinator_key, broker_key = new_key(), new_key()
+    identities = new_identities(issuer, broker)
+    canary = serial_of(identities[CANARY_CERTIFICATE])
+    register = Register(name, tuple(broker)).retiring(CANARY_NAME, canary)
+    server = server_files(issuer, register, identities)
     parts = {
-        "": {"fleet.json": register.to_json().encode(), "revoked": revoked},
-        "authority/": {"ca.crt": ca, "ca.key": protect(issuer.key, passphrase)},
-        "coordinator/": {
-            **identity_files(
-                "coordinator",
-                coordinator_key,
-                issuer.coordinator(coordinator_key.public_key()),
-                ca,
-            ),
-            "revoked": revoked,
-            "coordinator.toml": settings("coordinator", {'host = "localhost"': host}),
+        "": {"fleet.json": register.to_json().encode(), "revoked": server["coordinator/revoked"]},
+        "authority/": {
+            "ca.crt": pem(issuer.certificate),
+            "ca.key": protect(issuer.key, passphrase),
         },
-        "broker/": {
-            **identity_files(
-                "broker", broker_key, issuer.broker(broker_key.public_key(), broker), ca
-            ),
-            "crl.pem": issuer.crl(register.list_number, []),
-        },
+        "owner/": owner_files(issuer),
+        "server/": server,
     }
     write_folder(
         folder,
@@ -337,6 +412,16 @@ def create_fleet(
     fleet = Fleet(folder)
     fleet.unlock(passphrase)
     return fleet
+
+
+def _last_day(lifetime: timedelta) -> date:
+    return (datetime.now(UTC) + lifetime).date()
+
+
+def _check_addresses(broker: Sequence[str]) -> None:
+    for address in broker:
+        if not HOST_PATTERN.fullmatch(address):
+            raise StateError(f"{address!r} is no host name or address", name="fleet.broker")
 
 
 def _check_name(name: str, whose: str) -> None:

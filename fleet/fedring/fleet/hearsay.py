@@ -78,6 +78,10 @@ class Hearsay:
         """A table of integers from 0 up."""
         return {key: n for key, value in self._table(name) if (n := _whole(value)) is not None}
 
+    def number(self, name: str) -> float | None:
+        """A number of at most `MAX_WHOLE`, either way."""
+        return _number(self._fields.get(name))
+
     def numbers(self, name: str) -> dict[str, float]:
         """A table of finite numbers."""
         return {key: n for key, value in self._table(name) if (n := _number(value)) is not None}

@@ -5,7 +5,8 @@ Broker and members are kept apart by their extended key usage: a broker takes no
 certificate from a client, and no client takes a board's `clientAuth` certificate for the broker.
 
 Everything is valid from one day back (a laptop and a broker disagree about the time) for ten
-years. A CRL past its `nextUpdate` would lock everybody out of Mosquitto, so it lives as long.
+years, but the certificates of boards that renew theirs. A CRL past its `nextUpdate` would lock
+everybody out of Mosquitto, so it lives as long.
 """
 
 from __future__ import annotations
@@ -22,11 +23,20 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedring.shared.envelopes import pack_envelope
-from fedring.shared.identity import BROKER_NAME, RevocationList, sign
+from fedring.shared.identity import (
+    BROKER_NAME,
+    CANARY_NAME,
+    OWNER_NAME,
+    PROBE_NAME,
+    RevocationList,
+    sign,
+)
 from fedring.shared.messages import COORDINATOR_NAME, COORDINATOR_NUMBER
 
 _BACKDATED: Final = timedelta(days=1)
-_LIFETIME: Final = timedelta(days=3650)
+LIFETIME: Final = timedelta(days=3650)
+RENEWED_LIFETIME: Final = timedelta(days=365)
+"""Of certificates that boards ask for, and renew by themselves."""
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
@@ -68,14 +78,30 @@ class Issuer:
         return cls(key, builder.sign(key, hashes.SHA256()))
 
     def device(
-        self, public_key: ec.EllipticCurvePublicKey, name: str, number: int
+        self,
+        public_key: ec.EllipticCurvePublicKey,
+        name: str,
+        number: int,
+        lifetime: timedelta = LIFETIME,
     ) -> x509.Certificate:
         """Certify a device's key."""
-        return self._client(public_key, name, "device", number)
+        return self._client(public_key, name, "device", number, lifetime)
 
     def coordinator(self, public_key: ec.EllipticCurvePublicKey) -> x509.Certificate:
         """Certify the coordinator's key."""
         return self._client(public_key, COORDINATOR_NAME, COORDINATOR_NAME, COORDINATOR_NUMBER)
+
+    def owner(self, public_key: ec.EllipticCurvePublicKey) -> x509.Certificate:
+        """Certify the key with which the owner's machine enters the broker; no protocol role."""
+        return self._client(public_key, OWNER_NAME, OWNER_NAME, 0)
+
+    def canary(self, public_key: ec.EllipticCurvePublicKey) -> x509.Certificate:
+        """Certify a key that every CRL of this fleet revokes: whom no sound broker lets in."""
+        return self._client(public_key, CANARY_NAME, CANARY_NAME, 0)
+
+    def probe(self, public_key: ec.EllipticCurvePublicKey) -> x509.Certificate:
+        """Certify the key with which the broker's machine tries its own broker."""
+        return self._client(public_key, PROBE_NAME, PROBE_NAME, 0)
 
     def broker(
         self, public_key: ec.EllipticCurvePublicKey, addresses: Sequence[str]
@@ -110,7 +136,7 @@ class Issuer:
             x509.CertificateRevocationListBuilder()
             .issuer_name(self.certificate.subject)
             .last_update(start)
-            .next_update(now + _LIFETIME)
+            .next_update(now + LIFETIME)
             .add_extension(x509.CRLNumber(number), critical=False)
             .add_extension(self._authority_key_identifier(), critical=False)
         )
@@ -120,11 +146,16 @@ class Issuer:
         return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
     def _client(
-        self, public_key: ec.EllipticCurvePublicKey, name: str, unit: str, number: int
+        self,
+        public_key: ec.EllipticCurvePublicKey,
+        name: str,
+        unit: str,
+        number: int,
+        lifetime: timedelta = LIFETIME,
     ) -> x509.Certificate:
         serial_number = x509.NameAttribute(NameOID.SERIAL_NUMBER, str(number))
         usage = ExtendedKeyUsageOID.CLIENT_AUTH
-        builder = self._leaf(public_key, name, unit, usage, serial_number)
+        builder = self._leaf(public_key, name, unit, usage, serial_number, lifetime=lifetime)
         return builder.sign(self.key, hashes.SHA256())
 
     def _leaf(
@@ -134,6 +165,7 @@ class Issuer:
         unit: str,
         usage: x509.ObjectIdentifier,
         *more: x509.NameAttribute[str],
+        lifetime: timedelta = LIFETIME,
     ) -> x509.CertificateBuilder:
         subject = x509.Name(
             [
@@ -144,7 +176,7 @@ class Issuer:
             ]
         )
         return (
-            _builder(subject, self.certificate.subject, public_key)
+            _builder(subject, self.certificate.subject, public_key, lifetime)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(authority=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
@@ -156,7 +188,10 @@ class Issuer:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    lifetime: timedelta = LIFETIME,
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -166,7 +201,7 @@ def _builder(
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _BACKDATED)
-        .not_valid_after(now + _LIFETIME)
+        .not_valid_after(now + lifetime)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
 

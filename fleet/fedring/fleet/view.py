@@ -16,6 +16,7 @@ from attrs import field, frozen
 from fedring.fleet.hearsay import Hearsay
 from fedring.shared.topics import (
     COORDINATOR,
+    HISTORY_PLACES,
     CoordinatorStatus,
     DeviceStatus,
     Event,
@@ -177,8 +178,9 @@ class FleetView:
                 return self.coordinator
             case DeviceStatus(name) if name != COORDINATOR:
                 return self._device(_device(name, told))
-            case History(number):
-                return self._version(_version(number, told))
+            case History(place):
+                version = _version(told)
+                return self._version(version) if _belongs(version, place) else None
             case Event():
                 event = _event(told)
                 self.events.append(event)
@@ -216,8 +218,9 @@ class FleetView:
                 self.coordinator = None
             case DeviceStatus(name):
                 self.devices.pop(name, None)
-            case History(number):
-                self.versions.pop(number, None)
+            case History(place):
+                for version in [one for one in self.versions.values() if _belongs(one, place)]:
+                    del self.versions[version.version]
 
 
 def facts(news: News) -> dict[str, Any]:
@@ -258,9 +261,13 @@ def _device(name: str, told: Hearsay) -> DeviceView:
     )
 
 
-def _version(number: int, told: Hearsay) -> VersionView:
+def _belongs(version: VersionView, place: int) -> bool:
+    return version.version % HISTORY_PLACES == place
+
+
+def _version(told: Hearsay) -> VersionView:
     return VersionView(
-        version=number,
+        version=told.count("version"),
         parent=told.whole("parent"),
         task=told.text("task"),
         epoch=told.whole("epoch"),

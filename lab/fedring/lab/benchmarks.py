@@ -14,7 +14,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +38,7 @@ class Row:
         at_most: goal for the ratio to the baseline, or for the value where there is no baseline.
         at_least: the same from below.
         dream: what would be better still, on the same side; nothing is missed without it.
+        no_goal: why there is no goal, for a figure of which one might expect it.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Row:
     at_most: float | None = None
     at_least: float | None = None
     dream: float | None = None
+    no_goal: str | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -84,7 +87,7 @@ class Row:
 
     def facts(self) -> dict[str, Any]:
         """The row as JSON holds it."""
-        names = ("name", "value", "unit", "baseline", "ratio", "goal", "holds", "dream")
+        names = ("name", "value", "unit", "baseline", "ratio", "goal", "holds", "dream", "no_goal")
         return {name: getattr(self, name) for name in names}
 
     def text(self) -> str:
@@ -94,21 +97,31 @@ class Row:
             parts.append(f"{self.ratio:.3g} times {self.baseline:.4g} {self.unit}".rstrip())
         if self.goal is not None:
             parts.append(f"goal: {self.goal}: {'holds' if self.holds else 'MISSED'}")
+        if self.no_goal is not None:
+            parts.append(f"no goal: {self.no_goal}")
         if self.dream is not None:
             parts.append(f"dream: {self.dream:g}: {'holds' if self.dream_holds else 'not yet'}")
         return "; ".join(parts)
 
 
 def main(
-    measure: Callable[[bool], Iterator[Row]], description: str | None, *, strict: bool = False
+    measure: Callable[[bool], Iterator[Row]],
+    description: str | None,
+    *,
+    names: Callable[[bool], Iterable[str]] | None = None,
+    strict: bool = False,
+    draw: Callable[[Path], None] | None = None,
 ) -> None:
-    """Run a benchmark from the command line: `[--quick] [--json FILE]`.
+    """Run a benchmark from the command line: `[--quick] [--json FILE] [--picture FILE]`.
 
     Args:
         measure: gives the rows as they are measured; its argument asks for a short run, whose
             figures are for a look only.
         description: docstring of the program, for `--help`.
+        names: of the rows that there must be, of a short run or a whole one: a row more or less
+            ends with status 1, after all were printed and written. None where nobody says.
         strict: end with status 1 when a goal is missed, but for a short run.
+        draw: makes a picture of what was measured; None where there is none.
     """
 
     @click.command(help=description)
@@ -116,7 +129,7 @@ def main(
     @click.option(
         "--json", "file", type=click.Path(path_type=Path), help="Write the rows to FILE as well."
     )
-    def command(quick: bool, file: Path | None) -> None:
+    def command(quick: bool, file: Path | None, picture: Path | None = None) -> None:
         rows = []
         for row in measure(quick):
             click.echo(row.text())
@@ -124,11 +137,28 @@ def main(
         if file is not None:
             place = {"machine": machine(), "versions": versions(), "quick": quick}
             file.write_text(json.dumps([row.facts() | place for row in rows], indent=2) + "\n")
+        if draw is not None and picture is not None:
+            draw(picture)
+        complaints = [] if names is None else differences(names(quick), rows)
         missed = [row.name for row in rows if row.holds is False]
         if missed and strict and not quick:
-            raise click.ClickException("goals missed: " + "; ".join(missed))
+            complaints.append("goals missed: " + "; ".join(missed))
+        if complaints:
+            raise click.ClickException("\n".join(complaints))
 
+    if draw is not None:
+        picture = click.Path(path_type=Path)
+        command = click.option("--picture", type=picture, help="Draw them into FILE (SVG, PNG).")(
+            command
+        )
     command()
+
+
+def differences(names: Iterable[str], rows: Iterable[Row]) -> list[str]:
+    """Which of these rows there are not, and which there are beside them, each in a sentence."""
+    wanted, found = Counter(names), Counter(row.name for row in rows)
+    told = {"rows missing": wanted - found, "rows that nobody expects": found - wanted}
+    return [f"{what}: " + "; ".join(names) for what, names in told.items() if names]
 
 
 def machine() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 FOLDER/
     broker/         of the broker
+    coordinator/    the coordinator's settings and state, and links to what it got from its owner
     data/           the data files of all devices, side by side
     fleet/          what `fedring fleet init` and `add` make, with settings for this machine
     logs/           what each process says
@@ -104,6 +105,10 @@ class LocalFleet:
         (folder / "data").mkdir()
         common = {"broker": {"host": broker.host, "port": broker.port, "tls": False}}
         self._common = common
+        self.coordinator_file.parent.mkdir()
+        for file in COORDINATOR["fleet"].values():  # the owner's folder is signed, and made anew
+            link = self.coordinator_file.with_name(file)
+            link.symlink_to(self.authority.coordinator_folder / file)
         write_toml(self.coordinator_file, _merged(COORDINATOR, common, coordinator))
         for name in self.names:
             write_samples(self.data_file(name), seed=name)
@@ -119,12 +124,12 @@ class LocalFleet:
     @property
     def coordinator_file(self) -> Path:
         """The coordinator's settings."""
-        return self.authority.coordinator_folder / "coordinator.toml"
+        return self.folder / "coordinator" / "coordinator.toml"
 
     @property
     def coordinator_state(self) -> Path:
         """The coordinator's state folder."""
-        return self.authority.coordinator_folder / "state"
+        return self.folder / "coordinator" / "state"
 
     def device_file(self, name: str) -> Path:
         """Settings of a device."""
@@ -160,12 +165,12 @@ class LocalFleet:
 
     def freeze(self, name: str) -> None:
         """Stop a device where it stands: its connection stays, but it does nothing."""
-        self.devices[name].send(signal.SIGSTOP)
+        self.devices[name].freeze()
 
     def thaw(self, *names: str) -> None:
         """Let devices go on; all of them when none is named."""
         for name in names or self.devices:
-            self.devices[name].send(signal.SIGCONT)
+            self.devices[name].thaw()
 
     def check(self) -> None:
         """See that nobody has ended but those who were killed.

@@ -20,6 +20,7 @@ from fedring.coordinator.standing import prepare
 from fedring.device.agent import Agent
 from fedring.device.settings import DeviceSettings
 from fedring.device.store import DeviceStore
+from fedring.device.trainers import trainer_of
 from fedring.lab.fleets import LocalFleet
 from fedring.lab.loop_broker import LoopBroker, LoopConnection
 from fedring.shared.credentials import Credentials
@@ -114,6 +115,8 @@ def loop_fleet(files: LocalFleet) -> Iterator[LoopFleet]:
                 store=store,
                 topics=topics,
                 connection=connection,
+                trainer=trainer_of(own.training),
+                places=None,
             )
             agents.append(agent)
         spy = broker.connect("spy", [topics.event, topics.round])

@@ -101,6 +101,15 @@ class Child:
         """Send a signal to the program; nothing happens when it has ended."""
         self._process.send_signal(number)
 
+    def freeze(self) -> None:
+        """Stop it where it stands, and wait until all its threads do."""
+        self.send(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.send(signal.SIGCONT)
+
     def kill(self) -> None:
         """End it and whatever it has started, without a chance to clean up."""
         if self.running:

@@ -1,8 +1,8 @@
-"""Where a broker is, and whether it lets us in.
+"""Where a broker is, whether it lets us in, and what we may write there.
 
-`probe` speaks just enough MQTT 3.1.1 (CONNECT, CONNACK, DISCONNECT) to say in the user's words why
-a broker cannot be used: under TLS 1.3 it judges our certificate only after the handshake, and MQTT
-libraries show that as a time-out.
+This speaks just enough MQTT (CONNECT, CONNACK, PUBLISH, PUBACK, DISCONNECT) to say in the user's
+words why a broker cannot be used: under TLS 1.3 it judges our certificate only after the handshake,
+and MQTT libraries show that as a time-out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import contextlib
 import re
 import socket
 import ssl
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, Literal
 
 from attrs import frozen
 
@@ -19,6 +20,9 @@ from fedring.shared.errors import BrokerError, ConfigError
 
 PORT: Final = 1883
 _ADDRESS: Final = re.compile(r"mqtt://(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]@]+)(?::([0-9]{1,5}))?/?")
+
+_DISCONNECT: Final = b"\xe0\x00"
+_NO_PROPERTIES: Final = {4: b"", 5: b"\x00"}
 
 # MQTT 3.1.1, section 3.2.2.3
 _REFUSALS: Final = {
@@ -79,24 +83,108 @@ def probe(broker: Broker, client_id: str, *, persistent: bool = True, timeout_s:
         BrokerError: it cannot be reached, is no MQTT broker, or does not let us in.
     """
     with _open(broker, timeout_s) as connection:
-        with contextlib.suppress(OSError):  # when it hung up, its reason is still to be read
-            connection.sendall(_connect_packet(client_id, persistent=persistent))
+        enter(connection, broker, client_id, persistent=persistent)
+        connection.sendall(_DISCONNECT)
+
+
+def writable(
+    broker: Broker, client_id: str, topics: Iterable[str], timeout_s: float = 5
+) -> list[bool]:
+    """Tell to which topics a broker lets us write, by an empty message to each.
+
+    Args:
+        broker: where.
+        client_id: as whom. A connection of the same id is thrown off by the broker.
+        topics: of at most 100 characters.
+        timeout_s: longest wait for each answer, in seconds, > 0.
+
+    Raises:
+        BrokerError: as `probe`.
+
+    Source: MQTT 5.0, section 3.4.2.1; only this version says that a publish is not allowed.
+    """
+    allowed = []
+    with _open(broker, timeout_s) as connection:
+        enter(connection, broker, client_id, persistent=False, version=5)
+        for number, topic in enumerate(topics, start=1):
+            packet_id = number.to_bytes(2, "big")
+            answer = _ask(connection, broker, _publish_packet(topic, packet_id))
+            if answer[:1] != b"\x40" or answer[1:3] != packet_id:
+                raise _no_answer(broker, "it answered something else" if answer else "it hung up")
+            allowed.append(answer[3:4] < b"\x80")  # left out when it is 0
+        connection.sendall(_DISCONNECT)
+    return allowed
+
+
+def enter(
+    connection: socket.socket,
+    broker: object,
+    client_id: str,
+    *,
+    persistent: bool,
+    version: Literal[4, 5] = 4,
+) -> None:
+    """Introduce ourselves on a fresh connection.
+
+    Args:
+        connection: with its longest wait set.
+        broker: what it leads to, for messages.
+        client_id: as whom.
+        persistent: as in `probe`.
+        version: of MQTT, 4 for 3.1.1.
+
+    Raises:
+        BrokerError: the other side is no MQTT broker, or does not let us in.
+    """
+    answer = _ask(connection, broker, _connect_packet(client_id, version, persistent=persistent))
+    if answer[:1] != b"\x20" or len(answer) < 3:
+        raise _no_answer(broker, "it answered something else" if answer else "it hung up")
+    if answer[2] != 0:
+        raise BrokerError(
+            f"the broker at {broker} refuses client {client_id}: "
+            + _REFUSALS.get(answer[2], f"code {answer[2]}"),
+            name="broker.refused",
+            hint="its log says why; users, certificates and access list are in its settings",
+        )
+
+
+def _ask(connection: socket.socket, broker: object, packet: bytes) -> bytes:
+    """Send a packet; give what comes back, without its length. Empty: it hung up."""
+    with contextlib.suppress(OSError):  # when it hung up, its reason is still to be read
+        connection.sendall(packet)
+    try:
+        head = _read(connection, 2)
+        body = _read(connection, head[1]) if len(head) == 2 else b""
+    except ssl.SSLError as error:
+        raise _refused_certificate(broker, error) from error
+    except OSError as error:
+        raise _no_answer(broker, _words(error)) from error
+    return head[:1] + body
+
+
+def probe_tls(broker: Broker, *, timeout_s: float = 5, patience_s: float = 1) -> None:
+    """See that a broker lets us in as far as TLS goes, and disturb nobody: no MQTT is spoken.
+
+    Args:
+        broker: where.
+        timeout_s: longest wait to be reached, in seconds, > 0.
+        patience_s: under TLS 1.3 our certificate is judged after the handshake; how long the
+            broker may take to refuse it, in seconds, > 0.
+
+    Raises:
+        BrokerError: it cannot be reached, is another one, or refuses our certificate.
+    """
+    with _open(broker, timeout_s) as connection:
+        connection.settimeout(patience_s)
         try:
-            answer = _read(connection, 4)
+            connection.recv(1)  # a broker that has let us in waits for us to speak
+        except TimeoutError:
+            return
         except ssl.SSLError as error:
             raise _refused_certificate(broker, error) from error
         except OSError as error:
             raise _no_answer(broker, _words(error)) from error
-        if len(answer) < 4 or answer[:2] != b"\x20\x02":
-            raise _no_answer(broker, "it answered something else" if answer else "it hung up")
-        if answer[3] != 0:
-            raise BrokerError(
-                f"the broker at {broker} refuses client {client_id}: "
-                + _REFUSALS.get(answer[3], f"code {answer[3]}"),
-                name="broker.refused",
-                hint="its log says why; users, certificates and access list are in its settings",
-            )
-        connection.sendall(b"\xe0\x00")
+        raise _no_answer(broker, "it hung up")
 
 
 def _open(broker: Broker, timeout_s: float) -> socket.socket:
@@ -130,15 +218,27 @@ def _open(broker: Broker, timeout_s: float) -> socket.socket:
         ) from error
 
 
-def _connect_packet(client_id: str, *, persistent: bool) -> bytes:
-    name = client_id.encode()
+def _connect_packet(client_id: str, version: int, *, persistent: bool) -> bytes:
     flags = 0 if persistent else 2
     keepalive_s = 10
-    variable = b"\x00\x04MQTT\x04" + bytes([flags]) + keepalive_s.to_bytes(2, "big")
-    packet = variable + len(name).to_bytes(2, "big") + name
-    if len(packet) > 127:
-        raise ValueError(f"client id of {len(name)} bytes")
-    return bytes([0x10, len(packet)]) + packet
+    head = b"\x00\x04MQTT" + bytes([version, flags]) + keepalive_s.to_bytes(2, "big")
+    return _packet(0x10, head + _NO_PROPERTIES[version] + _text(client_id))
+
+
+def _publish_packet(topic: str, packet_id: bytes) -> bytes:
+    """An empty message of QoS 1 under MQTT 5."""
+    return _packet(0x32, _text(topic) + packet_id + _NO_PROPERTIES[5])
+
+
+def _packet(kind: int, body: bytes) -> bytes:
+    if len(body) > 127:
+        raise ValueError(f"packet of {len(body)} bytes")
+    return bytes([kind, len(body)]) + body
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return len(encoded).to_bytes(2, "big") + encoded
 
 
 def _read(connection: socket.socket, n_bytes: int) -> bytes:
@@ -149,7 +249,7 @@ def _read(connection: socket.socket, n_bytes: int) -> bytes:
     return data
 
 
-def _refused_certificate(broker: Broker, error: ssl.SSLError) -> BrokerError:
+def _refused_certificate(broker: object, error: ssl.SSLError) -> BrokerError:
     return BrokerError(
         f"the broker at {broker} refuses our certificate: {_words(error)}",
         name="broker.certificate-refused",
@@ -157,7 +257,7 @@ def _refused_certificate(broker: Broker, error: ssl.SSLError) -> BrokerError:
     )
 
 
-def _no_answer(broker: Broker, what: str) -> BrokerError:
+def _no_answer(broker: object, what: str) -> BrokerError:
     return BrokerError(
         f"{broker} does not answer as an MQTT broker: {what}",
         name="broker.no-answer",

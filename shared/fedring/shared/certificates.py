@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -79,6 +80,15 @@ def subject_attribute(certificate: x509.Certificate, oid: x509.ObjectIdentifier,
     if len(values) != 1 or not isinstance(values[0].value, str):
         raise IdentityError(f"certificate has {len(values)} {what} in its subject, not one")
     return values[0].value
+
+
+def validity(certificate: x509.Certificate) -> tuple[datetime, datetime]:
+    """Give when a certificate begins and ends to be valid, UTC."""
+    try:
+        return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except AttributeError:  # versions of the library before 42
+        begin, end = certificate.not_valid_before, certificate.not_valid_after
+        return begin.replace(tzinfo=UTC), end.replace(tzinfo=UTC)
 
 
 def read_certificate(path: Path) -> x509.Certificate:

@@ -93,14 +93,18 @@ def command() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line.
+    """Run the command line."""
+    run(command, "fedring", sys.argv[1:] if arguments is None else arguments)
+
+
+def run(program: click.Command, name: str, arguments: Sequence[str]) -> NoReturn:
+    """Run a program's command line.
 
     Mistakes of the user end with exit status 2, a message and a hint on stderr, and no traceback;
     whatever else escapes is a bug and shows its traceback.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = command.main(given, prog_name="fedring", standalone_mode=False)
+        status = program.main(list(arguments), prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except UserError as error:
         _complain(error)
@@ -112,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         message = message[:1].lower() + message[1:]
         _complain(UserError(message, name="cli.usage", hint=_help_of(error)))
     except ModuleNotFoundError as error:
-        asked = next((word for word in given if word in PARTS), "")
+        asked = next((word for word in arguments if word in PARTS), "")
         if not asked or error.name is None or error.name.split(".")[0] == "fedring":
             raise
         _complain(MissingPackageError(asked, error.name))

@@ -8,6 +8,9 @@
     │   ├── CertificateError    a key or certificate file that is broken, open to all, or foreign
     │   ├── KeyFileError        a Paillier key file that is broken or open to all
     │   ├── BrokerError         a broker that cannot be reached or lets us do less than we need
+    │   ├── BundleError         a bundle that is damaged, or that this board may not run
+    │   ├── FlashError          a card, image or board that cannot be given fedring
+    │   ├── SignedFolderError   a signed folder that is incomplete, changed, or somebody else's
     │   └── StateError          a state folder that is in use, foreign, or not readable
     ├── PeerError               a peer's fault: logged, answered `refused`, never ends the process
     │   ├── MessageError        bytes that do not decode, or break a limit
@@ -74,6 +77,18 @@ class KeyFileError(UserError):
 
 class BrokerError(UserError):
     """The broker cannot be reached, or lets us do less than we need."""
+
+
+class BundleError(UserError):
+    """A bundle is damaged, or is not for this board."""
+
+
+class FlashError(UserError):
+    """A card, image or board cannot be given fedring: unfit, in use, full, out of reach."""
+
+
+class SignedFolderError(UserError):
+    """A signed folder is incomplete, was changed, or was signed by somebody else."""
 
 
 class StateError(UserError):

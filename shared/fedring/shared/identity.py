@@ -6,7 +6,7 @@ a board or coordinator knows of it; certificates are issued in `fedring.fleet.au
 
 In a certificate of the fleet:
 
-    CN            the name, `[a-z0-9-]{1,32}`; "coordinator" and "broker" are never device names
+    CN            the name, `[a-z0-9-]{1,32}`; those of `RESERVED_NAMES` are never a device's
     serialNumber  the device number, decimal, 1 to 2**32 - 1; 0 for the coordinator
     OU            the role: `device` or `coordinator` (the broker's, `broker`, signs no message)
     O             the fleet, which is also CN and O of the authority itself
@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
@@ -48,7 +49,14 @@ from fedring.shared.messages import COORDINATOR_NAME, COORDINATOR_NUMBER, MAX_UI
 from fedring.shared.unpacking import unpack
 
 BROKER_NAME: Final = "broker"
-RESERVED_NAMES: Final = frozenset({COORDINATOR_NAME, BROKER_NAME})
+OWNER_NAME: Final = "owner"
+CANARY_NAME: Final = "canary"
+"""Whose certificate is revoked from the beginning: a broker that lets it in lets in everybody."""
+PROBE_NAME: Final = "probe"
+"""Whose certificate is good: a broker that does not let it in lets in nobody."""
+RESERVED_NAMES: Final = frozenset(
+    {COORDINATOR_NAME, BROKER_NAME, OWNER_NAME, CANARY_NAME, PROBE_NAME}
+)
 NAME_PATTERN: Final = re.compile(r"[a-z0-9-]{1,32}")
 
 MAX_SIGNATURE_BYTES: Final = 72
@@ -248,6 +256,12 @@ class Authority:
     def __repr__(self) -> str:
         return f"Authority(fleet={self.fleet!r})"
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate, for people to compare: 64 hexadecimal digits, in eights."""
+        digits = sha256(self.certificate).hexdigest()
+        return " ".join(digits[place : place + 8] for place in range(0, 64, 8))
+
     @classmethod
     def load(cls, ca_file: Path) -> Self:
         """Read the authority's certificate from a PEM file.
@@ -277,6 +291,14 @@ class Authority:
         """
         return self._peers(certificate)
 
+    def verify(self, kind: str, payload: bytes, signature: bytes) -> None:
+        """Return if the authority itself signed `payload` as a message of this kind.
+
+        Raises:
+            IdentityError: it did not, or the signature is no signature at all.
+        """
+        _verify(self._key, kind, payload, signature, signer="fleet authority")
+
     def revocation(self, envelope: bytes) -> RevocationList:
         """Read a revocation list signed by this authority.
 
@@ -291,7 +313,7 @@ class Authority:
             payload, signature = unpack_envelope(envelope)
         except MessageError as error:
             raise IdentityError(error.reason, kind=RevocationList.KIND) from error
-        _verify(self._key, RevocationList.KIND, payload, signature, signer="fleet authority")
+        self.verify(RevocationList.KIND, payload, signature)
         revocation = RevocationList.from_payload(payload)
         if revocation.fleet != self.fleet:
             raise IdentityError(f"of another fleet: {revocation.fleet}", kind=RevocationList.KIND)

@@ -36,6 +36,8 @@ MAX_READY_BYTES = 1536
 MAX_REASON_CHARACTERS = 200
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """16 million weights: more than a board with 512 MB could train, and a bound for every buffer."""
+USUAL_LIMIT_S = 3_600.0
+"""Longest duration that a device accepts, unless its owner says otherwise; no lap is longer."""
 MAX_SEALED_BYTES = 65 * 1024
 """The longest release of suite `paillier`, sealed: 65,296 bytes at 3072 bits, 66,259 at 3729."""
 

@@ -9,7 +9,8 @@ A `Connection` connects, connects again when it is lost, and tells its owner in 
 
 What it promises, and what it leaves to the protocol:
 - Publishes of one connection reach the broker in the order of the calls, `window` at a time.
-- A publish is acknowledged (True) or given up when the connection is lost (False). Nothing is
+- A publish is acknowledged (True) or given up when the connection is lost (False). A broker that
+  answers pings and no publish is left: nobody waits for room in the window for ever. Nothing is
   kept to be sent later: whoever needs an answer repeats, and retained state is published anew at
   each `Connected`.
 - Delivery is at least once. An incoming message can be lost although the broker was told that it
@@ -30,7 +31,7 @@ from functools import partial
 from typing import Any, Final
 
 import aiomqtt
-from attrs import frozen
+from attrs import define, frozen
 
 from fedring.shared.arrivals import Arrivals, Connected, Disconnected, Event, Message
 from fedring.shared.backoff import Backoff
@@ -57,6 +58,7 @@ MAX_PACKET_BYTES: Final = MAX_PAYLOAD_BYTES + 4096
 _WAITING_MESSAGES: Final = 256  # inside aiomqtt, between two turns of the event loop
 _BACKOFF: Final = Backoff()
 _WINDOW: Final = 8  # aiomqtt warns above ten
+_UNANSWERED: Final = 4  # keepalives without an answer to any publish, although some wait for one
 _CONNECT_TIMEOUT_S: Final = 5.0  # to be reached, and again to be let in
 _FAREWELL_S: Final = 1.0
 _NODELAY: Final = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # 60 times faster round trips
@@ -186,7 +188,7 @@ class Connection:
             return answer
         self.traffic.count_sent(topic, len(payload))
         publish = partial(self._session.client.publish, topic, payload, qos=1, retain=retain)
-        task = self._session.start(partial(publish, timeout=math.inf), f"publish {topic}")
+        task = self._session.publish(partial(publish, timeout=math.inf), f"publish {topic}")
         task.add_done_callback(lambda _: self._window.release())
         return _outcome(task)
 
@@ -249,6 +251,7 @@ class Connection:
         try:
             async with _Leaving(client), asyncio.TaskGroup() as tasks:
                 self._session = _Session(client, tasks)
+                tasks.create_task(self._session.watch(self._keepalive_s), name="mqtt watch")
                 try:
                     if self._filters:
                         await _subscribe(client, list(self._filters))
@@ -355,16 +358,41 @@ def _cut_packets(client: Any) -> None:
     client._sock_recv = receive_bounded  # noqa: SLF001
 
 
-@frozen
+@define(eq=False)
 class _Session:
     """One connection from the broker's welcome to its loss; what is under way ends with it."""
 
     client: aiomqtt.Client
     tasks: asyncio.TaskGroup
+    _n_waiting: int = 0
+    _is_answered: bool = False
 
     def start(self, work: Callable[[], Awaitable[object]], name: str) -> asyncio.Task[bool]:
         """Start `work`; the task gives whether the broker answered, or is cancelled at the loss."""
         return self.tasks.create_task(_answered(work), name=name)
+
+    def publish(self, work: Callable[[], Awaitable[object]], name: str) -> asyncio.Task[bool]:
+        """Start a publish, whose answer `watch` waits for."""
+        self._n_waiting += 1
+        task = self.start(work, name)
+        task.add_done_callback(self._publish_answered)
+        return task
+
+    def _publish_answered(self, _: object) -> None:
+        self._n_waiting -= 1
+        self._is_answered = True
+
+    async def watch(self, keepalive_s: float) -> None:
+        """End the session of a broker that answers our pings and none of our publishes.
+
+        Whole keepalives are counted, not seconds: after we stood still there is time to read.
+        """
+        unanswered = 0
+        while unanswered < _UNANSWERED:
+            await asyncio.sleep(keepalive_s)
+            unanswered = unanswered + 1 if self._n_waiting and not self._is_answered else 0
+            self._is_answered = False
+        raise aiomqtt.MqttError(f"no publish answered for {_UNANSWERED} keepalives")
 
 
 async def _answered(work: Callable[[], Awaitable[object]]) -> bool:

@@ -113,7 +113,9 @@ def check(model: Model) -> None:
             spread that is not above 0.
     """
     if model.kind not in KINDS:
-        raise MessageError(f"a model of kind {model.kind!r}, known are {', '.join(KINDS)}")
+        raise MessageError(
+            f"a model of kind {model.kind!r}; known without a .tflite file are {', '.join(KINDS)}"
+        )
     n_layers = len(model.trained) // 2
     if (n_layers == 1) != (model.kind == "softmax") or n_layers == 0:
         raise MessageError(f"a model of kind {model.kind} with {n_layers} layers")
@@ -127,9 +129,20 @@ def check(model: Model) -> None:
         width = len(bias)
     if width != len(model.classes):
         raise MessageError(f"a model with {width} outputs for {len(model.classes)} classes")
-    if model.arrays.keys() - names not in ({RANGE}, {RANGE, MEAN, SPREAD}):
+    check_normalisation(model)
+
+
+def check_normalisation(model: Model) -> None:
+    """Refuse a model, of whatever kind, whose arrays that are not trained are no normalisation.
+
+    Raises:
+        MessageError: arrays missing, too many, or of the wrong shape; a range or spread that is not
+            above 0.
+    """
+    fixed = model.arrays.keys() - set(model.trained)
+    if fixed not in ({RANGE}, {RANGE, MEAN, SPREAD}):
         raise MessageError("a model with a part of its normalisation, or unknown arrays")
-    if any(model.arrays[n].shape != (len(model.features),) for n in model.arrays.keys() - names):
+    if any(model.arrays[name].shape != (len(model.features),) for name in fixed):
         raise MessageError("a model whose normalisation does not fit its features")
     if any((model.arrays[n] <= 0).any() for n in (RANGE, SPREAD) if n in model.arrays):
         raise MessageError("a model with a range or spread that is not above 0")
@@ -185,11 +198,20 @@ def evaluate(model: Model, features: Floats, labels: Classes) -> Evaluation:
         features: raw, float32, shape (n, f), n >= 1.
         labels: the true classes.
     """
-    probabilities = predict(model, features)
+    return judge(predict(model, features), labels)
+
+
+def judge(probabilities: Floats, labels: Classes) -> Evaluation:
+    """Compare answers with the truth.
+
+    Args:
+        probabilities: of each class, shape (n, classes), n >= 1.
+        labels: the true classes, shape (n,).
+    """
     answers = probabilities.argmax(axis=1)
     of_truth = probabilities[np.arange(len(labels)), labels]
     hits, asked, given = (
-        np.bincount(which, minlength=len(model.classes))
+        np.bincount(which, minlength=probabilities.shape[1])
         for which in (labels[answers == labels], labels, answers)
     )
     occurs = asked + given > 0

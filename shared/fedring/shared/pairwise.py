@@ -19,7 +19,9 @@ makes the fixed nonces here safe; whose round key it is and which numbers are in
 and list checks). Not protected here: anything against a peer who shares the secret; erasure of
 keys beyond dropping the reference.
 
-Source: docs/protocol.md; Bonawitz et al., "Practical Secure Aggregation", CCS 2017.
+Source: docs/protocol.md, section 11; Bonawitz et al., "Practical Secure Aggregation", CCS 2017,
+section 4.0.1, for pads that cancel. X25519: RFC 7748, sections 5 and 6.1. HKDF without salt: RFC
+5869, sections 2.2 and 2.3. ChaCha20: RFC 8439, section 2.4; the seal: its section 2.8.
 """
 
 from __future__ import annotations

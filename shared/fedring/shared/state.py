@@ -76,11 +76,15 @@ class FolderLock:
         self._file.close()
 
 
-def lock_folder(folder: Path) -> FolderLock:
+def lock_folder(folder: Path, *, wait: bool = False) -> FolderLock:
     """Take the right to run on a state folder.
 
     The lock is the kernel's (flock), so that no crash leaves one behind. Programs that the holder
     starts do not inherit it; a bare `os.fork` would.
+
+    Args:
+        folder: there already.
+        wait: until nobody else holds it, however long that is.
 
     Raises:
         StateError: another process holds it; the message says which.
@@ -91,7 +95,7 @@ def lock_folder(folder: Path) -> FolderLock:
     except OSError as error:
         raise _unusable(path, error) from error
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         file.truncate(0)
         file.write(f"{os.getpid()}\n".encode())
     except BlockingIOError as error:
@@ -288,6 +292,19 @@ def write_file(path: Path, data: bytes) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def replace_file(new: Path, path: Path) -> None:
+    """Give a file that is written the place of another one, also after a power cut.
+
+    Raises:
+        StateError: it cannot; what was there before still is.
+    """
+    try:
+        new.replace(path)
         sync_folder(path.parent)
     except OSError as error:
         raise _unusable(path, error) from error

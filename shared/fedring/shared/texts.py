@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def printable(text: str) -> str:
     """One line that shows on a terminal and orders it nothing.
@@ -14,3 +16,10 @@ def printable(text: str) -> str:
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
     )
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """What somebody may have meant who wrote `word`: the most similar one that is known, if any."""
+    from difflib import get_close_matches  # noqa: PLC0415 - not in the memory of every agent
+
+    return next(iter(get_close_matches(word, known, n=1)), None)

@@ -2,7 +2,8 @@
 
 A token is one `Hop` header and its chunks. `Departure` holds the signed bytes of a token and says
 which of them to send next; they are made once and sent as often as needed, to whichever member
-takes them. `Arrival` gathers the chunks of one hop in memory bounded by the header's size.
+takes them. `Arrival` gathers the chunks of one hop in memory bounded by the header's size. A
+departure may begin before the token has arrived whole: pieces go from one to the other.
 
 Neither checks a signature: only verified messages come here.
 
@@ -11,6 +12,7 @@ Source: docs/protocol.md, section 4, step 4.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 from fedring.shared.envelopes import Signed, Signer, sign
@@ -26,7 +28,12 @@ PROGRESS_S = 1.0
 
 
 class Departure:
-    """The signed bytes of one token, and how far its present receiver has come.
+    """The signed bytes of one token, as far as it is here, and how far its receiver has come.
+
+    Args:
+        hop: the signed header.
+        body: as much of the body as is here: all of it, or whole chunks from its beginning.
+        signer: who hands the token on.
 
     Attributes:
         hop: the signed header.
@@ -34,21 +41,56 @@ class Departure:
     """
 
     def __init__(self, hop: Signed[Hop], body: bytes, signer: Signer) -> None:
-        if len(body) != hop.message.size:
-            raise ValueError(f"a body of {len(body)} bytes under a header of {hop.message.size}")
         self.hop = hop
         self.acknowledged = 0
-        self._body = memoryview(body)
         self._signer = signer
+        self._unsigned: deque[bytes] = deque()
         self._chunks: list[bytes] = []
+        self._here = 0
         self._next = 0
+        self.add(body)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the body is here."""
+        return self._here == self.hop.message.size
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the receiver has all that was sent."""
+        return self._next == self.acknowledged
+
+    def add(self, piece: bytes) -> None:
+        """Take the next piece of the body.
+
+        Args:
+            piece: whole chunks, or all that is missing.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        here = self._here + len(piece)
+        size = self.hop.message.size
+        if here > size or (here < size and len(piece) % CHUNK_BYTES):
+            raise ValueError(f"a body of {here} bytes under a header of {size}")
+        self._here = here
+        self._unsigned.extend(
+            piece[start : start + CHUNK_BYTES] for start in range(0, len(piece), CHUNK_BYTES)
+        )
 
     def begin(self) -> Iterator[bytes]:
         """The header and the first window, for a receiver that has nothing yet."""
         self.acknowledged = 0
         self._next = 0
         yield self.hop.raw
-        yield from self._window()
+        yield from self.onward()
+
+    def onward(self) -> Iterator[bytes]:
+        """The chunks that are here, fit the window and have not been sent."""
+        end = min(self.acknowledged + WINDOW_CHUNKS, self._n_here)
+        while self._next < end:
+            self._next += 1
+            yield self._chunk(self._next - 1)
 
     def progressed(self, chunks: int, *, stalled: bool) -> Iterator[bytes]:
         """What to send now that the receiver has its first `chunks` chunks.
@@ -58,23 +100,20 @@ class Departure:
             stalled: it has said the same for long: what was sent after these chunks is lost. On a
                 slow link what is merely under way must not be sent again.
         """
-        chunks = min(chunks, self.hop.message.n_chunks)
+        chunks = min(chunks, self._n_here)
         if stalled and chunks <= self.acknowledged:
             # Fewer than before: the receiver had to drop what it had.
             self._next = self.acknowledged = chunks
         self.acknowledged = max(self.acknowledged, chunks)
         self._next = max(self._next, self.acknowledged)
-        yield from self._window()
+        yield from self.onward()
 
-    def _window(self) -> Iterator[bytes]:
-        end = min(self.acknowledged + WINDOW_CHUNKS, self.hop.message.n_chunks)
-        while self._next < end:
-            self._next += 1
-            yield self._chunk(self._next - 1)
+    @property
+    def _n_here(self) -> int:
+        return len(self._chunks) + len(self._unsigned)
 
     def _chunk(self, index: int) -> bytes:
         while len(self._chunks) <= index:
-            start = len(self._chunks) * CHUNK_BYTES
             header = self.hop.message
             chunk = Chunk(
                 fleet=header.fleet,
@@ -83,7 +122,7 @@ class Departure:
                 sender=header.sender,
                 hop=self.hop.digest,
                 index=len(self._chunks),
-                data=bytes(self._body[start : start + CHUNK_BYTES]),
+                data=self._unsigned.popleft(),
             )
             self._chunks.append(sign(chunk, self._signer).raw)
         return self._chunks[index]
@@ -102,6 +141,7 @@ class Arrival:
         self.heard_at = now
         self._pieces: dict[int, bytes] = {}
         self._in_a_row = 0
+        self._taken = 0
         self._told_at = now
 
     @property
@@ -128,7 +168,7 @@ class Arrival:
                 f"chunk {chunk.index} has {len(chunk.data)} bytes, expected {expected}",
                 kind=chunk.kind,
             )
-        if chunk.index in self._pieces:
+        if chunk.index < self._in_a_row or chunk.index in self._pieces:
             return False
         self.heard_at = now
         before = self._in_a_row
@@ -142,15 +182,27 @@ class Arrival:
             self._told_at = now
         return worth_telling
 
+    @property
+    def has_more(self) -> bool:
+        """Whether `take` would give something."""
+        return self._in_a_row > self._taken
+
+    def take(self) -> tuple[int, bytes]:
+        """The next piece of the body, each once: from which byte on, and all without a gap."""
+        start, self._taken = self._taken, self._in_a_row
+        piece = b"".join(self._pieces.pop(index) for index in range(start, self._in_a_row))
+        return start * CHUNK_BYTES, piece
+
     def body(self) -> bytes:
-        """The whole body.
+        """The whole body, where no piece of it was taken before.
 
         Raises:
             ValueError: chunks are missing.
         """
-        if not self.whole:
-            raise ValueError(f"{self._in_a_row} of {self.hop.message.n_chunks} chunks are here")
-        return b"".join(self._pieces[index] for index in range(self.hop.message.n_chunks))
+        if not self.whole or self._taken:
+            here = self._in_a_row - self._taken
+            raise ValueError(f"{here} of {self.hop.message.n_chunks} chunks are here")
+        return self.take()[1]
 
 
 class Arrivals:
@@ -182,6 +234,12 @@ class Arrivals:
         """The token of this header, if it is under way."""
         return self._arrivals.get(digest)
 
+    def of(self, names: tuple[int, ...]) -> Arrival | None:
+        """A token of these names, if one is under way."""
+        return next(
+            (one for one in self._arrivals.values() if one.hop.message.names == names), None
+        )
+
     def open(self, hop: Signed[Hop], now: float) -> Arrival | None:
         """Make room for a token; None when there is none."""
         if len(self._arrivals) >= self._most and not self._yield_to(hop.message.sender):
@@ -190,8 +248,8 @@ class Arrivals:
         return arrival
 
     def close(self, digest: bytes) -> None:
-        """Forget a token: it is whole, or of no use."""
-        del self._arrivals[digest]
+        """Forget a token, if it is under way: it is whole, or of no use."""
+        self._arrivals.pop(digest, None)
 
     def clear(self) -> None:
         self._arrivals.clear()

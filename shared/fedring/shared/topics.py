@@ -3,6 +3,9 @@
 `LAYOUT` says for each kind of topic how it is spelled, who writes it, whether the broker retains
 it, and of what type its payload is. `Topics` builds topics from it and reads them back.
 
+What changes with each round is retained in a fixed number of places that are used again: Mosquitto
+2.0 keeps a few hundred bytes for ever of each topic on which something was ever retained.
+
 A topic names its writer, so that a broker's access list can pin it. Nothing here is trusted:
 who really wrote a message is settled by its signature (`identity.py`), never by its topic.
 """
@@ -25,7 +28,10 @@ OTHER: Final = "other"
 
 _NAME: Final = re.compile(r"[a-z0-9-]{1,32}")
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,8}")  # one spelling for each number
+_PLACE: Final = re.compile(r"[0-9a-f]{2}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+HISTORY_PLACES: Final = 100
+"""So many versions of the history are retained; the next one takes the place of the oldest."""
 _REMEMBERED: Final = 1024  # topics read lately: more than a coordinator meets in a round
 
 
@@ -37,7 +43,9 @@ class Payload(StrEnum):
     ENVELOPE = "envelope"
     """A signed message (`messages.Envelope`)."""
     CHUNK = "chunk"
-    """Raw bytes of a model, held by the digest in the topic."""
+    """Raw bytes of a model or bundle, held by the digest in the topic."""
+    ENROLMENT = "enrolment"
+    """A message of `enrolment`: it proves itself, or is a hint."""
 
 
 class Writer(StrEnum):
@@ -46,6 +54,9 @@ class Writer(StrEnum):
     COORDINATOR = "coordinator"
     DEVICE = "device"
     MEMBER = "device or coordinator"
+    OWNER = "owner or coordinator"
+    """The owner's machine; the coordinator where answers are carried to it in a file."""
+    OWNER_ALONE = "owner"
 
 
 @frozen
@@ -60,9 +71,14 @@ class Round:
 
 @frozen
 class ModelChunk:
-    """One chunk of a model; chunk 0 is the manifest whose SHA-256 is the digest."""
+    """One chunk of a model; chunk 0 is the manifest, whose SHA-256 is the model's digest.
 
-    digest: bytes
+    Attributes:
+        place: the digest's first two hexadecimal digits; now and then two models share it.
+        index: of the chunk.
+    """
+
+    place: str
     index: int
 
 
@@ -73,9 +89,13 @@ class Key:
 
 @frozen
 class History:
-    """How a version of the model came about."""
+    """How a version of the model came about.
 
-    version: int
+    Attributes:
+        place: the version modulo `HISTORY_PLACES`.
+    """
+
+    place: int
 
 
 @frozen
@@ -106,6 +126,40 @@ class Inbox:
 
 
 @frozen
+class EnrolmentRequest:
+    """A board asks for a certificate."""
+
+    name: str
+
+
+@frozen
+class EnrolmentWaiting:
+    """The requests in one board's name that wait for the owner."""
+
+    name: str
+
+
+@frozen
+class EnrolmentAnswer:
+    """The owner's answer to a board's request."""
+
+    name: str
+
+
+@frozen
+class BundleChunk:
+    """One chunk of an agent's bundle; chunk 0 is the listing whose SHA-256 is the digest."""
+
+    digest: bytes
+    index: int
+
+
+@frozen
+class Update:
+    """The owner's order to run another fedring."""
+
+
+@frozen
 class Event:
     """Something that happened, for watchers."""
 
@@ -120,6 +174,11 @@ Topic = (
     | DeviceStatus
     | DeviceUpdate
     | Inbox
+    | EnrolmentRequest
+    | EnrolmentWaiting
+    | EnrolmentAnswer
+    | BundleChunk
+    | Update
     | Event
 )
 
@@ -152,7 +211,7 @@ def _to_coordinator(sender: str) -> Inbox:
 LAYOUT: Final = (
     Row("coordinator/status", CoordinatorStatus, "status", Writer.COORDINATOR, True, Payload.JSON),
     Row("round", Round, "round", Writer.COORDINATOR, True, Payload.ENVELOPE),
-    Row("model/{digest}/{number}", ModelChunk, "model", Writer.COORDINATOR, True, Payload.CHUNK),
+    Row("model/{place}/{number}", ModelChunk, "model", Writer.COORDINATOR, True, Payload.CHUNK),
     Row("key", Key, "key", Writer.COORDINATOR, True, Payload.JSON),
     Row("history/{number}", History, "history", Writer.COORDINATOR, True, Payload.JSON),
     Row("revoked", Revoked, "revoked", Writer.COORDINATOR, True, Payload.ENVELOPE),
@@ -162,6 +221,32 @@ LAYOUT: Final = (
     Row(
         "coordinator/inbox/{name}", _to_coordinator, "inbox", Writer.DEVICE, False, Payload.ENVELOPE
     ),
+    Row(
+        "enrol/request/{name}",
+        EnrolmentRequest,
+        "enrolment",
+        Writer.DEVICE,
+        False,
+        Payload.ENROLMENT,
+    ),
+    Row(
+        "enrol/waiting/{name}",
+        EnrolmentWaiting,
+        "enrolment",
+        Writer.COORDINATOR,
+        True,
+        Payload.ENROLMENT,
+    ),
+    Row(
+        "enrol/answer/{name}",
+        EnrolmentAnswer,
+        "enrolment",
+        Writer.OWNER,
+        True,
+        Payload.ENROLMENT,
+    ),
+    Row("bundle/{digest}/{number}", BundleChunk, "bundle", Writer.OWNER_ALONE, True, Payload.CHUNK),
+    Row("update", Update, "update", Writer.OWNER_ALONE, True, Payload.ENVELOPE),
     Row("event", Event, "event", Writer.COORDINATOR, False, Payload.JSON),
 )
 """The whole tree. `traffic` is the topic class under which byte counters sum up."""
@@ -170,6 +255,11 @@ LAYOUT: Final = (
 def is_name(text: str) -> bool:
     """Whether `text` can name a device or a fleet: 1 to 32 of a-z, 0-9 and hyphen."""
     return _NAME.fullmatch(text) is not None
+
+
+def model_place(digest: bytes) -> str:
+    """Give the level of topics that a model with this SHA-256 digest (32 bytes) has."""
+    return _digest_level(digest)[:2]
 
 
 class Topics:
@@ -220,10 +310,23 @@ class Topics:
 
     def model_chunk(self, digest: bytes, index: int) -> str:
         """Topic of chunk `index` of the model with this SHA-256 digest (32 bytes)."""
-        return f"{self._prefix}model/{_digest_level(digest)}/{_number_level(index)}"
+        return f"{self._prefix}model/{model_place(digest)}/{_number_level(index)}"
 
     def history(self, version: int) -> str:
-        return f"{self._prefix}history/{_number_level(version)}"
+        """Topic of the record of a version, >= 0; the version is in its payload."""
+        if version < 0:
+            raise ValueError(f"{version} is no version")
+        return f"{self._prefix}history/{version % HISTORY_PLACES}"
+
+    # What the owner writes
+
+    @property
+    def update(self) -> str:
+        return self._prefix + "update"
+
+    def bundle_chunk(self, digest: bytes, index: int) -> str:
+        """Topic of chunk `index` of the bundle whose listing has this SHA-256 (32 bytes)."""
+        return f"{self._prefix}bundle/{_digest_level(digest)}/{_number_level(index)}"
 
     # What devices write
 
@@ -248,6 +351,20 @@ class Topics:
         """Topic of a message from device `name` to the coordinator."""
         return f"{self._prefix}coordinator/inbox/{_name_level(name)}"
 
+    # How boards come by their certificates
+
+    def enrolment_request(self, name: str) -> str:
+        """Topic on which board `name` asks; anybody may write it on the enrolment listener."""
+        return f"{self._prefix}enrol/request/{_name_level(name)}"
+
+    def enrolment_waiting(self, name: str) -> str:
+        """Topic of what waits in the name of a board."""
+        return f"{self._prefix}enrol/waiting/{_name_level(name)}"
+
+    def enrolment_answer(self, name: str) -> str:
+        """Topic on which board `name` is answered."""
+        return f"{self._prefix}enrol/answer/{_name_level(name)}"
+
     # Filters to subscribe to
 
     def inbox_of(self, receiver: str) -> str:
@@ -257,8 +374,8 @@ class Topics:
         return f"{self._prefix}device/{_name_level(receiver)}/inbox/+"
 
     def model(self, digest: bytes) -> str:
-        """Filter of all chunks of one model."""
-        return f"{self._prefix}model/{_digest_level(digest)}/+"
+        """Filter of all chunks of one model; those of another may come along."""
+        return f"{self._prefix}model/{model_place(digest)}/+"
 
     def everywhere(self, kind: type[Topic]) -> list[str]:
         """Filters of all topics of one kind, such as the status of every device."""
@@ -319,6 +436,7 @@ def _digest_level(digest: bytes) -> str:
 _READERS: Final[dict[str, tuple[re.Pattern[str], Callable[[str], object]]]] = {
     "{name}": (_NAME, str),
     "{number}": (_NUMBER, int),
+    "{place}": (_PLACE, str),
     "{digest}": (_DIGEST, bytes.fromhex),
 }
 

@@ -1,4 +1,4 @@
-"""How a model travels: retained chunks under its digest, put there once, fetched by many.
+"""How a model travels: retained chunks in its place, put there once, fetched by many.
 
 Chunk 0 is the manifest; its SHA-256 is the digest that the signed announce names, and it holds the
 digests of the others (`manifests.py`). So nothing here is signed, anybody may have written it, and
@@ -178,5 +178,11 @@ class ModelShelf:
         return messages
 
     def _clear(self, model: Shelved) -> Iterator[Retained]:
-        for index in range(model.n_chunks):
-            yield Retained(self._topics.model_chunk(model.digest, index), b"")
+        """Take a model away, but for what lies in its place by now of one that stays."""
+        kept = {topic for held in self._held.values() for topic in self._topics_of(held)}
+        for topic in self._topics_of(model):
+            if topic not in kept:
+                yield Retained(topic, b"")
+
+    def _topics_of(self, model: Shelved) -> list[str]:
+        return [self._topics.model_chunk(model.digest, index) for index in range(model.n_chunks)]

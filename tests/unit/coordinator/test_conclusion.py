@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from attrs import evolve
 
-from fedring.coordinator.announcing import lap_s
 from fedring.coordinator.conclusion import Conclusion, conclude
 from fedring.coordinator.rounds import Ended
 from fedring.coordinator.strategies import FedAvg, statistics_plan
@@ -132,8 +131,3 @@ def test_statistics_of_no_samples_in_one_ring_are_left_out_of_the_others() -> No
     (void,) = conclusion.voids
     assert (void.ring, void.members) == (int(spoilt.label), 3)
     assert "no samples" in void.reason
-
-
-def test_a_lap_has_time_for_every_byte_twice_a_hop() -> None:
-    assert lap_s(16, 0, 1e5) == 30
-    assert lap_s(10, 500_000, 1e5) == 30 + 100

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 
 from fedring.coordinator.announcing import Announcing
 from fedring.coordinator.gathering import MAX_ARRIVALS, MAX_TOKENS_BY_SENDER, Gathering
-from fedring.coordinator.rings import Ring, Stage, Void
+from fedring.coordinator.rings import MAX_CALLS, Ring, Stage, Void
 from fedring.coordinator.rounds import Ended
 from fedring.lab.simulate.cast import device
 from fedring.lab.simulate.fleet import QUICK
@@ -241,11 +241,103 @@ def test_a_longer_token_that_somebody_in_it_would_refuse_is_not_taken(enough_fir
     assert [to for to, _ in story.sent(Call)] == ["b01", "b02"]
 
 
+def test_a_half_token_is_dropped_when_its_sender_takes_it_back() -> None:
+    story = Story.of(5, n_weights=TWO_CHUNKS)
+    story.until("lap")
+    half = story.token((1, 2, 3))
+    assert story.offers(half, pieces=1) == ["progress"]
+    story.refuses(4, half.hop.digest)
+    assert story.gathering.arriving == 1
+    story.refuses(3, half.hop.digest)
+    assert story.gathering.arriving == 0
+    assert story.offers(half) == ["progress", "passed"]
+
+
+@pytest.mark.parametrize("question", ["call", "list"])
+def test_whoever_is_asked_late_since_we_stood_still_is_not_silent(question: str) -> None:
+    story = Story.of(4)
+    held = story.until(question)
+    story.stage.now = late = 5 * QUICK.release_s
+    story.stage.stage(story.ring.tick(late, late))
+    for post in held:
+        story.stage.hand_over(post)
+    story.stage.deliver()
+    assert story.contributors == (1, 2, 3, 4)
+
+
 def test_one_who_does_not_answer_the_call_is_left_out_of_the_next_lap() -> None:
     story = Story.of(5)
     story.stage.wait(30.0, lose("here", of="b03"))
     assert story.laps() == [(1, 2, 3, 4, 5), (2, 4, 5, 1)]
     assert story.contributors == (1, 2, 4, 5)
+
+
+@pytest.mark.parametrize(("silent", "strikes"), [("b05", {5}), ("b03", set())])
+def test_silence_at_the_call_counts_against_whoever_handed_the_token_in(
+    silent: str, strikes: set[int]
+) -> None:
+    """It may have made the token of nothing; the others only had to trust those after them."""
+    story = Story.of(5)
+    story.stage.wait(30.0, lose("here", of=silent))
+    assert story.stage.bench.strikes.keys() == strikes
+    assert len(story.contributors) == 4
+
+
+def test_silence_at_the_call_after_a_lap_of_its_own_counts_against_a_member() -> None:
+    story = to_laps_of_one(5)
+    story.stage.wait(30.0, lose("here", of="b03"))
+    assert story.contributors == (1, 2, 4, 5)
+    assert story.stage.bench.strikes.keys() == {3}
+
+
+def test_after_a_call_in_vain_those_that_the_token_left_out_get_a_lap_as_well() -> None:
+    story = Story.of(6)
+    story.until("lap")
+    story.offers(story.token((1, 2, 6)))
+    story.stage.wait((MAX_CALLS + 1.5) * QUICK.patience_s, lambda _: True)
+    assert story.laps() == [(1, 2, 3, 4, 5, 6), (4,), (5,), (3,)]
+
+
+def test_a_member_without_whom_there_is_no_sum_is_called_again() -> None:
+    story = Story.of(4, threshold=3)
+    silent_s = 2.5 * QUICK.patience_s
+
+    def loses(post: Post) -> bool:
+        return lose("here", of="b03")(post) and story.stage.now < silent_s
+
+    story.stage.wait(30.0, loses)
+    assert story.contributors == (1, 2, 3, 4)
+    assert story.laps() == [(1, 2, 3, 4)]
+
+
+def test_a_member_without_whom_there_is_no_sum_is_not_called_for_ever() -> None:
+    story = Story.of(4, threshold=3)
+    story.stage.wait(2.9 * QUICK.patience_s, lose("here", of="b03"))
+    assert story.outcome is None
+    story.stage.wait(0.3 * QUICK.patience_s, lose("here", of="b03"))
+    assert story.reason == "3 of 4 members left, one of them answers above 3"
+
+
+def test_a_token_with_one_in_it_who_has_restarted_is_followed_by_another_lap_at_once() -> None:
+    story = Story.of(5)
+    held: list[Post] = []
+
+    def hold(post: Post) -> bool:
+        is_token = post.to == COORDINATOR_NAME and post.message.kind in ("hop", "chunk")
+        if is_token:
+            held.append(post)
+        return is_token
+
+    story.stage.deliver(hold)
+    story.stage.reboot(2)
+    story.stage.shows(story.made.announce.raw, 2)
+    story.stage.deliver()
+    for post in held:
+        story.stage.hand_over(post)
+    assert story.laps() == [(1, 2, 3, 4, 5), (3, 4, 5, 1)]
+    assert story.sent(Call) == []
+    story.stage.deliver()
+    assert story.contributors == (1, 3, 4, 5)
 
 
 def test_one_who_refuses_the_call_hands_in_its_own_body_and_is_left_out_if_it_disowns_that() -> (
@@ -300,9 +392,9 @@ def lose_tokens_of(lap: int) -> Drop:
     return loses
 
 
-def to_laps_of_one(n_members: int, **story: Any) -> Story:
+def to_laps_of_one(n_members: int = 0, thresholds: tuple[int, ...] = (), **story: Any) -> Story:
     """A ring whose first token got lost, just after everybody got a lap of its own."""
-    begun = Story.of(n_members, **story)
+    begun = Story.with_thresholds(thresholds or (2,) * n_members, **story)
     begun.stage.deliver(lose_tokens_of(1))
     begun.stage.now = QUICK.lap_s
     begun.stage.stage(begun.ring.tick(QUICK.lap_s, QUICK.lap_s))
@@ -365,11 +457,39 @@ def test_nobody_is_counted_twice_in_laps_of_one() -> None:
     story = to_laps_of_one(4)
     held = [post for post in story.until("hop") if post.to == COORDINATOR_NAME]
     assert len(held) == 4
-    for body in (bytes(8 * 38), bytes([1]) * 8 * 38):
-        story.offers(story.token((2,), lap=own_lap(story, 2), body=body))
+    for number, word in ((2, 0), (2, 1), (3, 0), (1, 0)):
+        body = bytes([word]) * 8 * 38
+        story.offers(story.token((number,), lap=own_lap(story, number), body=body))
     assert story.offers(story.token((1, 2), lap=own_lap(story, 2)), pieces=0) == ["refused"]
     assert story.gathering.best is not None
-    assert story.gathering.best.names == (2,)
+    assert story.gathering.best.names == (2, 3, 1)
+    assert not story.gathering.best.body.any()
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_one_who_wants_more_company_than_there_is_spoils_no_laps_of_one(place: int) -> None:
+    """Whenever its body comes: with a member dead, the others go on without it."""
+    story = to_laps_of_one(thresholds=(2, 2, 2, 2, 2, 5))
+    story.until("hop")
+    came = [1, 2, 4, 5]
+    came.insert(place, 6)
+    for number in came:
+        body = bytes([number, *bytes(7)]) * 38
+        story.offers(story.token((number,), lap=own_lap(story, number), body=body))
+    assert story.gathering.best is not None
+    assert set(story.gathering.best.names) == {1, 2, 4, 5}
+    assert (story.gathering.best.body == 1 + 2 + 4 + 5).all()
+    assert story.gathering.choose_at is not None
+
+
+def test_one_who_wants_more_company_than_is_left_is_not_asked_to_the_next_lap() -> None:
+    story = Story.with_thresholds((2, 2, 2, 2, 2, 5))
+    story.until("lap")
+    story.refuses(3, story.made.announce.digest)
+    story.stage.asleep = {"b01"}
+    story.stage.wait(30.0)
+    assert story.laps()[1] == (2, 4, 5, 1)
+    assert story.contributors == (2, 4, 5)
 
 
 # -- what ends void -------------------------------------------------------------------------

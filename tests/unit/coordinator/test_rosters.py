@@ -1,5 +1,6 @@
 """Who goes into which ring, who has no company, and who sits out."""
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -14,6 +15,7 @@ from fedring.coordinator.rosters import (
     Choice,
     Cohorts,
     choose,
+    without_company,
 )
 from fedring.lab.simulate.cast import cast, device
 from fedring.shared.envelopes import sign
@@ -187,3 +189,16 @@ def test_one_devices_silence_is_nobody_elses() -> None:
     bench = Bench()
     for number in (1, 2, 3):
         assert not bench.silent(number, 10)
+
+
+@given(st.lists(st.integers(1, 7), max_size=7))
+def test_nobody_is_left_out_in_vain(thresholds: list[int]) -> None:
+    candidates = dict(enumerate(thresholds, start=1))
+    together = candidates.keys() - without_company(candidates).keys()
+    assert all(candidates[number] < len(together) for number in together)
+    larger = itertools.chain.from_iterable(
+        itertools.combinations(candidates, size)
+        for size in range(len(together) + 1, len(candidates) + 1)
+    )
+    for names in larger:
+        assert any(candidates[number] >= len(names) for number in names)

@@ -1,6 +1,8 @@
 """One round: cohorts, late ones, several rings at once, and one decryption for all of them."""
 
-from collections.abc import Sequence
+import gc
+import weakref
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -111,6 +113,15 @@ class Story:
 
 def no_tokens(post: Post) -> bool:
     return post.message.kind in ("hop", "chunk")
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """Whatever stands in a circle stays, as it may in a coordinator that runs for days."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 # -- cohorts --------------------------------------------------------------------------------
@@ -337,6 +348,28 @@ def test_the_ready_time_does_not_run_out_while_the_coordinator_itself_is_cut_off
     assert story.contributors() == [(1, 2, 3)]
 
 
+def test_the_ready_time_does_not_run_out_while_the_coordinator_stands_still() -> None:
+    """What was said meanwhile is read, all of it, before anybody is called late."""
+    story = Story.begun(3)
+    story.ready(1)
+    story.stage.now = late = 2 * SMALL_RINGS.ready_s
+    story.ready(2)
+    assert story.rings() == []
+    story.stage.stage(story.round.tick(late, alive_at=late))
+    assert story.rings() == []
+    story.ready(3)
+    assert story.contributors() == [(1, 2, 3)]
+
+
+def test_whoever_keeps_the_coordinator_busy_keeps_no_round_open() -> None:
+    story = Story.begun(3)
+    story.ready(1, 2, drop=no_tokens)
+    for late in (2 * SMALL_RINGS.ready_s, 3 * SMALL_RINGS.ready_s):
+        assert story.rings() == []
+        story.stage.stage(story.round.tick(late, alive_at=late))
+    assert story.rings() == [(1, 2)]
+
+
 def test_a_void_ring_costs_its_own_contributions_and_this_round_only() -> None:
     story = Story.begun(6)
 
@@ -531,3 +564,22 @@ def test_who_declines_is_reported_with_its_reason() -> None:
         {"device": "b01", "reason": "no"},
         {"device": "b02", "reason": "no"},
     ]
+
+
+# -- and then -------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_round_that_is_over_leaves_no_key_behind() -> None:
+    story = Story.begun(6)
+    story.ready(*range(1, 7))
+    assert len(story.contributors()) == 2
+    secrets: list[weakref.ref[Any]] = [
+        weakref.ref(story.made.exchange_key),
+        *(weakref.ref(ring) for ring in story.round._rings),
+    ]
+    assert None not in [secret() for secret in secrets]
+    story.stage.round = None  # as the service does
+    story.stage._announcing.clear()
+    del story.made
+    assert [secret() for secret in secrets] == [None] * 3

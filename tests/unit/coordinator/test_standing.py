@@ -10,6 +10,8 @@ from fedring.coordinator.settings import CoordinatorSettings
 from fedring.coordinator.standing import prepare
 from fedring.fleet.authority import Fleet, create_fleet
 from fedring.shared.errors import CertificateError, ConfigError
+from fedring.shared.litert import SHIPPED, Computation
+from fedring.shared.samples import Dataset, write_npz
 
 
 @pytest.fixture
@@ -23,7 +25,8 @@ def settings(fleet: Fleet, *changes: tuple[str, str]) -> CoordinatorSettings:
     """The settings that `fleet init` wrote, with changed lines."""
     template = fleet.coordinator_folder / "coordinator.toml"
     text = template.read_text()
-    for before, after in (("#key_bits = 3072", "key_bits = 2048"), *changes):
+    state = ('folder = "/var/lib/fedring"', 'folder = "state"')
+    for before, after in (("#key_bits = 3072", "key_bits = 2048"), state, *changes):
         assert before in text
         text = text.replace(before, after)
     file = template.with_name("changed.toml")
@@ -116,3 +119,66 @@ class TestRevocationList:
             assert standing.refresh(found)
             assert standing.store.epoch() == 2
             assert standing.key != before
+
+
+def convolution(fleet: Fleet, *changes: tuple[str, str]) -> CoordinatorSettings:
+    """Settings for the network of a .tflite file, and data to evaluate it on."""
+    names = [f"x{number}" for number in range(384)]
+    classes = ("a", "b", "c", "d", "e", "f")
+    x = np.random.default_rng(0).normal(size=(12, 384)).astype(np.float32)
+    data = Dataset(x, np.arange(12) % 6, tuple(names), classes)
+    write_npz(fleet.coordinator_folder / "evaluation.npz", data)
+    return settings(
+        fleet,
+        ('"x_mean", "y_mean", "z_mean"', str(names)[1:-1]),
+        ('"resting", "moving"', str(list(classes))[1:-1]),
+        ('#kind = "mlp"', 'kind = "litert"'),
+        ('#litert = "model.tflite"', 'litert = "hapt-conv"'),
+        ('#[evaluation]\n#file = "evaluation.csv"', '[evaluation]\nfile = "evaluation.npz"'),
+        *changes,
+    )
+
+
+def test_the_first_model_of_a_tflite_file_is_the_one_that_stands_in_it(fleet: Fleet) -> None:
+    computation = Computation.load(SHIPPED["hapt-conv"])
+    with prepare(convolution(fleet)) as standing:
+        version = standing.store.current_version()
+        assert version is not None
+        model = standing.store.model(version)
+        assert model.kind == computation.kind
+        first = computation.initial(model.features, model.classes, (100.0,) * 384)
+        assert model.digest == first.digest
+        own = standing.evaluation
+        assert own is not None
+        found = standing.evaluate(model, own.x, own.y)
+        assert found.n_samples == 12
+        assert found == computation.evaluate(model, own.x, own.y)
+
+
+def test_a_tflite_file_for_other_features_is_told_with_both_numbers(fleet: Fleet) -> None:
+    wrong = convolution(fleet, ('litert = "hapt-conv"', 'litert = "hapt-dense"'))
+    with (
+        pytest.raises(ConfigError, match=r"384 features and 6 classes, hapt-dense.*has 56 and 6"),
+        prepare(wrong),
+    ):
+        pass
+
+
+def test_the_length_of_a_tflite_model_is_held_against_the_suite(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedring.coordinator.standing.max_values", {"paillier": 3_844}.get)
+    paillier = convolution(fleet, ('#suite = "hybrid"', 'suite = "paillier"'))
+    with (
+        pytest.raises(ConfigError, match=r"too large for suite paillier: 3,845 values"),
+        prepare(paillier),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "change", [('#kind = "mlp"', 'kind = "litert"'), ("#litert =", "litert =")], ids=["no", "extra"]
+)
+def test_a_tflite_file_goes_with_kind_litert(fleet: Fleet, change: tuple[str, str]) -> None:
+    with pytest.raises(ConfigError, match='`litert` with `kind = "litert"`, and nowhere else'):
+        settings(fleet, change)

@@ -3,11 +3,13 @@
 import importlib
 import re
 import shutil
+import signal
 import sqlite3
+import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -26,14 +28,7 @@ state = {folder = "state"}
 privacy = {threshold = 3}
 """
 PLACES = ("file", "folder", "database", "function", "record.py")
-SENSOR = {
-    "name": "mpu6050\n",
-    "sampling_frequency": "50\n",
-    "in_accel_scale": "0.000598\n",
-    "in_anglvel_scale": "0.001064724\n",
-    **{f"in_{kind}_{axis}_raw": "0\n" for kind in ("accel", "anglvel") for axis in "xyz"},
-}
-"""Files of a motion sensor as the kernel shows them: 2 g and 2,000 degrees/s in 16 bits."""
+RECORDED = Path(__file__).parents[2] / "data" / "iio"
 
 
 def block(language: str, place: str) -> str:
@@ -84,91 +79,116 @@ def test_its_function_gives_samples(own_modules: Path) -> None:
     assert read.y.tolist() == [0, 1] * 5
 
 
-class Playing:
-    """A clock that plays one reading into the files of a sensor at each sleep, and then Ctrl-C."""
+# -- a real sensor ------------------------------------------------------------------------------
 
-    def __init__(self, device: Path, readings: NDArray[np.int64]) -> None:
-        self._now = 1_000.0
-        self._files = [device / name for name in SENSOR if name.endswith("_raw")]
-        self._left = iter(readings.tolist())
+
+@pytest.fixture
+def sensor(tmp_path: Path) -> Path:
+    """A copy of the tree of files; see its README for where the values come from."""
+    return Path(shutil.copytree(RECORDED / "device0", tmp_path / "iio:device0"))
+
+
+def walk() -> NDArray[np.int64]:
+    """What the tree's three raw files show in 128 readings, shape (128, 3)."""
+    return np.loadtxt(RECORDED / "walking.csv", np.int64, delimiter=",", skiprows=1)
+
+
+def features_of(counts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Of readings with the scale that the tree says; nothing turns."""
+    movement = np.zeros((features.WINDOW, 6))
+    movement[:, :3] = counts * 0.000598 / 9.80665
+    return features.window_features(movement)
+
+
+class Playing:
+    """A clock that plays the next reading into the files of a sensor at each sleep."""
+
+    def __init__(self, sensor: Path, counts: NDArray[np.int64]) -> None:
+        self._now = 1_000.001
+        self._files = [sensor / f"in_accel_{axis}_raw" for axis in "xyz"]
+        self._left = iter(counts.tolist())
         self._play()
 
     def monotonic(self) -> float:
         return self._now
 
     def sleep(self, pause: float) -> None:
-        assert pause == pytest.approx(1 / 50)
-        self._now += pause
+        assert 0 < pause <= 1 / 50
+        before = self._now
+        self._now += pause + 0.001  # one never wakes up too early
+        assert self._now - before == pytest.approx(1 / 50)
         self._play()
 
     def _play(self) -> None:
-        reading = next(self._left, None)
-        if reading is None:
-            raise KeyboardInterrupt
-        for file, value in zip(self._files, reading, strict=True):
+        for file, value in zip(self._files, next(self._left, ()), strict=False):
             file.write_text(f"{value}\n")
 
 
 @pytest.fixture
-def record(own_modules: Path) -> ModuleType:
+def program(own_modules: Path) -> Path:
     """The page's program, with the copied features beside it."""
-    (own_modules / "record.py").write_text(block("python", r"record\.py"))
+    program = own_modules / "record.py"
+    program.write_text(block("python", r"record\.py"))
     shutil.copy(str(features.__file__), own_modules / "features.py")
-    return importlib.import_module("record")
+    return program
 
 
-@pytest.fixture
-def device(tmp_path: Path) -> Path:
-    """A folder as that of a sensor."""
-    device = tmp_path / "iio:device0"
-    device.mkdir()
-    for name, content in SENSOR.items():
-        (device / name).write_text(content)
-    return device
+def test_its_program_has_at_most_twenty_lines(program: Path) -> None:
+    assert len([line for line in program.read_text().splitlines() if line.strip()]) <= 20
 
 
-def readings() -> NDArray[np.int64]:
-    """Of one window."""
-    return np.random.default_rng(1).integers(-32_768, 32_768, (features.WINDOW, 6))
+def test_the_recorded_tree_shows_somebody_who_walks(sensor: Path) -> None:
+    first = [int((sensor / f"in_accel_{axis}_raw").read_text()) for axis in "xyz"]
+    assert first == walk()[0].tolist()
+    found = dict(zip(features.NAMES, features_of(walk()), strict=True))
+    with np.load(Path(str(features.__file__)).with_name("hapt.npz")) as kept:
+        names, rows, activity = (kept[key] for key in ("names", "features", "activity"))
+    (number,) = re.findall(r"window (\d+)", (RECORDED / "README.md").read_text())
+    assert activity[int(number)] == 0, "walking"
+    for name, value in zip(names.tolist(), rows[int(number)], strict=True):
+        if not name.startswith("gyro"):
+            # Counts are rounded once more: 0.06 mg of steps of 1 mg.
+            assert found[name] == pytest.approx(value, abs=0.002), name
 
 
-def features_of(played: NDArray[np.int64]) -> NDArray[np.float32]:
-    units = np.repeat([0.000598 / 9.80665, 0.001064724], 3)
-    return features.window_features(played * units)
-
-
-def test_its_program_records_a_sensor(
-    record: ModuleType, device: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_its_program_reads_a_window(
+    program: Path, sensor: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    played = readings()
-    monkeypatch.setattr(record, "time", Playing(device, np.vstack([played, played[:1]])))
-    with closing(sqlite3.connect(tmp_path / "movements.db")) as opened:
-        with pytest.raises(KeyboardInterrupt):
-            record.record(device, "walking", opened)
+    record = importlib.import_module(program.stem)
+    monkeypatch.setattr(record, "time", Playing(sensor, walk()))
+    found = next(record.windows(sensor))
+    np.testing.assert_allclose(found, features_of(walk()), rtol=1e-5, atol=1e-6)
+
+
+def test_its_program_fills_a_table_that_an_agent_reads(program: Path, sensor: Path) -> None:
+    """As typed, on files that stand still, until it has stored something."""
+    file = program.with_name("movements.db")
+    command: list[str | Path] = [sys.executable, program, sensor, "walking"]
+    with subprocess.Popen(command, cwd=program.parent, stderr=subprocess.PIPE) as running:
+        until = time.monotonic() + 120
+        while n_rows(file) < 1:
+            assert time.monotonic() < until
+            assert running.poll() is None
+            time.sleep(0.1)
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+    assert b"KeyboardInterrupt" in said
+    with closing(sqlite3.connect(file)) as opened:
         for _ in range(4):
             opened.execute("INSERT INTO movements SELECT * FROM movements ORDER BY rowid")
         opened.commit()
-    source = DatabaseSource(tmp_path / "movements.db", "movements", 100)
+    source = DatabaseSource(file, "movements", 100)
     source.check()
     read = source.read(features.NAMES, ["lying", "walking"])
-    assert read.y.tolist() == [1] * 16
-    np.testing.assert_allclose(read.x[0], features_of(played), rtol=1e-5)
+    assert set(read.y.tolist()) == {1}
+    np.testing.assert_allclose(
+        read.x[0], features_of(np.tile(walk()[0], (features.WINDOW, 1))), rtol=1e-5, atol=1e-6
+    )
 
 
-def test_its_program_records_an_accelerometer_alone(
-    record: ModuleType, device: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    played = readings()
-    monkeypatch.setattr(record, "time", Playing(device, np.vstack([played, played[:1]])))
-    monkeypatch.delitem(record.UNITS, "anglvel")
-    (device / "in_anglvel_scale").unlink()
-    found = next(record.windows(device))
-    for name, here, there in zip(features.NAMES, found, features_of(played), strict=True):
-        if not name.startswith("gyro"):
-            assert here == pytest.approx(there, rel=1e-5), name
-
-
-def test_its_program_refuses_a_slow_sensor(record: ModuleType, device: Path) -> None:
-    (device / "sampling_frequency").write_text("12.5\n")
-    with pytest.raises(SystemExit, match="sampling_frequency: write 50 or more"):
-        next(record.windows(device))
+def n_rows(file: Path) -> int:
+    try:
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as opened:
+            return int(opened.execute("SELECT count(*) FROM movements").fetchone()[0])
+    except sqlite3.OperationalError:  # not there yet
+        return 0

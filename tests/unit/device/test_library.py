@@ -16,7 +16,7 @@ from fedring.shared.messages import ModelReference
 from fedring.shared.models import Model, load_npz
 from fedring.shared.mqtt import Connection
 from fedring.shared.networks import initialise
-from fedring.shared.topics import Topics
+from fedring.shared.topics import Topics, model_place
 
 
 class Subscriptions:
@@ -51,7 +51,7 @@ class Shelf:
 
     def deliver(self, model: Model) -> None:
         for index, chunk in enumerate(model.chunks()):
-            self.library.receive(model.digest, index, chunk)
+            self.library.receive(model_place(model.digest), index, chunk)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from fedring.device.effects import (
 )
 from fedring.device.member import GRACE_S
 from fedring.lab.simulate.cast import Cast, cast, coordinator, device
-from fedring.lab.simulate.fleet import QUICK
+from fedring.lab.simulate.fleet import QUICK, TRAIN
 from fedring.lab.simulate.rehearsal import Actor, Rehearsal, said
 from fedring.shared.effects import Report, Send
 from fedring.shared.envelopes import Signed, encode, open_envelope, pack_envelope, sign
@@ -749,6 +749,24 @@ def test_without_an_evaluation_budget_the_device_trains_but_does_not_evaluate() 
     (first,) = [e for e in announced(stage, stage.announcing(1).announce) if isinstance(e, Work)]
     (second,) = [e for e in announced(stage, stage.announcing(2).announce) if isinstance(e, Work)]
     assert (first.evaluate, second.evaluate) == (True, False)
+
+
+def test_statistics_take_of_the_evaluation_budget_and_end_with_it() -> None:
+    """They are the same each time: a few sums over lists that differ would give them away."""
+    plan = evolve(TRAIN, task="statistics", evaluation_samples=0)
+    stage = Rehearsal((2,), plan=plan, evaluations=Budget(level=2.0, per_day=1.0, cap=2.0))
+    first, second, third = (
+        announced(stage, stage.announcing(number).announce) for number in (1, 2, 3)
+    )
+    for effects in (first, second):
+        (spent,) = [effect for effect in effects if isinstance(effect, Spent)]
+        assert spent.budget == "evaluation"
+        assert effects.index(spent) < next(
+            place for place, effect in enumerate(effects) if isinstance(effect, Work)
+        )
+    assert not [effect for effect in third if isinstance(effect, Work)]
+    assert stage.actors[1].member.state is State.REFUSED
+    assert "evaluation budget is used up for the next 86400 s" in str(third)
 
 
 def test_what_the_coordinator_refuses_is_over() -> None:

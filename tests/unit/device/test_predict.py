@@ -12,6 +12,7 @@ import pytest
 from fedring.device.predict import load_model, predict_lines
 from fedring.device.predict_cli import predict
 from fedring.shared.errors import DataError, ModelError
+from fedring.shared.litert import SHIPPED, Computation
 from fedring.shared.models import Model, save_npz
 from fedring.shared.networks import MEAN, SPREAD, initialise
 
@@ -155,3 +156,21 @@ def test_a_model_that_cannot_be_computed_is_told(tmp_path: Path, model: Model) -
     with pytest.raises(ModelError, match=r"model\.npz: a model with") as caught:
         load_model(tmp_path / "model.npz")
     assert caught.value.name == "model.unreadable"
+
+
+def test_the_network_of_a_tflite_file_answers_where_the_settings_name_it(
+    run: Run, tmp_path: Path
+) -> None:
+    computation = Computation.load(SHIPPED["hapt-conv"])
+    features, classes = tuple(f"x{number}" for number in range(384)), tuple("abcdef")
+    own = computation.initial(features, classes, (1.0,) * 384)
+    save_npz(tmp_path / "model.npz", own, {"version": 3})
+    sample = np.linspace(-1, 1, 384, dtype=np.float32)
+    line = ",".join(map(str, sample.tolist()))
+    with pytest.raises(ModelError, match=r"known without a \.tflite file"):
+        run("-", typed=line)
+    settings = tmp_path / "device.toml"
+    settings.write_text(SETTINGS + 'training = {litert = "hapt-conv"}\n')
+    found = json.loads(run("--json", "-", typed=line))["probabilities"]
+    expected = computation.predict(own, sample[np.newaxis])[0]
+    assert list(found.values()) == pytest.approx(expected.tolist(), abs=1e-5)

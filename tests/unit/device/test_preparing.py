@@ -23,8 +23,9 @@ from fedring.device.trainers import NumpyTrainer
 from fedring.device.work import Failed, Worked, Workshop
 from fedring.lab.simulate.fleet import SMALL, paillier_key
 from fedring.lab.simulate.rehearsal import Rehearsal
-from fedring.shared.encryption import Body, Obfuscators, OneTimeMask, Random, suite
+from fedring.shared.encryption import Body, Obfuscators, OneTimeMask, Random, Suite, suite
 from fedring.shared.encryption.hybrid import Hybrid
+from fedring.shared.encryption.packed import PackedPaillier
 from fedring.shared.envelopes import Signed
 from fedring.shared.errors import ProtocolError
 from fedring.shared.messages import Announce, ModelReference
@@ -115,7 +116,8 @@ class Device:
     """A workshop with all that it ever made."""
 
     preparation: Preparation
-    stage: Rehearsal = field(factory=Rehearsal)
+    suite: str = "hybrid"
+    stage: Rehearsal = field(init=False)
     shelf: Shelf = field(factory=Shelf)
     gate: Gate | None = None
     made: list[Made] = field(factory=list)
@@ -123,6 +125,10 @@ class Device:
     key: phe.PaillierPrivateKey = KEYS[0]
     round: int = 0
     announce: Signed[Announce] | None = None
+
+    @stage.default
+    def _stage(self) -> Rehearsal:
+        return Rehearsal(suite_name=self.suite)
 
     def next_announce(self) -> Signed[Announce]:
         self.round += 1
@@ -141,11 +147,11 @@ class Device:
         )
         return asyncio.create_task(workshop.work(announce, evaluate=False))
 
-    def prepare(self, made: Hybrid, random: Random, stock: Obfuscators) -> OneTimeMask:
-        """Stands before `Hybrid.prepare`, and writes down what it makes."""
+    def prepare(self, made: Suite, random: Random, stock: Obfuscators) -> OneTimeMask:
+        """Stands before `prepare` of the suite, and writes down what that makes."""
         if self.gate is not None:
             self.gate.pass_through()
-        mask = PREPARE(made, random, stock)
+        mask = PREPARE[self.suite](made, random, stock)
         (words,), (ciphertexts,) = mask._mask._values, mask._ciphertexts._values
         key = next(key for key in KEYS if key.public_key.n == made.n)
         self.made.append(Made(mask, words, ciphertexts, key))
@@ -238,7 +244,10 @@ class Device:
             assert made.is_erased or id(made.words) in handed_out
 
 
-PREPARE = Hybrid.prepare
+SUITES: dict[str, type[Suite]] = {"hybrid": Hybrid, "paillier": PackedPaillier}
+PREPARE: dict[str, Callable[..., OneTimeMask]] = {
+    name: made.prepare for name, made in SUITES.items()
+}
 STEPS = (
     "whole",
     "again",
@@ -258,13 +267,13 @@ def small_lattice() -> Iterator[None]:
         yield
 
 
-def _into(made: Hybrid, device: Device, random: Random, stock: Obfuscators) -> OneTimeMask:
+def _into(made: Suite, device: Device, random: Random, stock: Obfuscators) -> OneTimeMask:
     return device.prepare(made, random, stock)
 
 
-def run(*steps: str) -> Device:
-    """A device that goes through these, beginning with a whole round."""
-    device = Device(Preparation(os.urandom))
+def run(name: str, *steps: str) -> Device:
+    """A device that goes through these with this suite, beginning with a whole round."""
+    device = Device(Preparation(os.urandom), name)
 
     async def story(device: Device) -> None:
         await device.whole()
@@ -279,16 +288,23 @@ def run(*steps: str) -> Device:
 def go_through(device: Device, story: Callable[[Device], Coroutine[Any, Any, None]]) -> None:
     """Let a device live through a story, writing down what it makes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Hybrid, "prepare", partialmethod(_into, device))
+        patch.setattr(SUITES[device.suite], "prepare", partialmethod(_into, device))
         asyncio.run(story(device))
 
 
-@given(st.lists(st.sampled_from(STEPS), max_size=8))
-def test_whatever_happens_nothing_serves_twice(steps: list[str]) -> None:
-    run(*steps).check()
+each_suite = pytest.mark.parametrize("name", SUITES)
 
 
-def test_a_round_uses_what_was_made_while_the_device_was_idle() -> None:
+@each_suite
+@given(steps=st.lists(st.sampled_from(STEPS), max_size=8))
+def test_whatever_happens_nothing_serves_twice(name: str, steps: list[str]) -> None:
+    device = run(name, *steps)
+    device.check()
+    assert all(len(made.ciphertexts) == (2 if name == "paillier" else 4) for made in device.made)
+
+
+@each_suite
+def test_a_round_uses_what_was_made_while_the_device_was_idle(name: str) -> None:
     asked: list[int] = []
 
     def random(n_bytes: int) -> bytes:
@@ -307,10 +323,11 @@ def test_a_round_uses_what_was_made_while_the_device_was_idle() -> None:
         assert device.waiting == []
         assert not device.preparation.is_complete
 
-    go_through(Device(Preparation(random)), story)
+    go_through(Device(Preparation(random), name), story)
 
 
-def test_another_key_erases_what_was_made_for_the_last_one() -> None:
+@each_suite
+def test_another_key_erases_what_was_made_for_the_last_one(name: str) -> None:
     async def story(device: Device) -> None:
         await device.whole()
         await device.idle()
@@ -322,10 +339,11 @@ def test_another_key_erases_what_was_made_for_the_last_one() -> None:
         assert len(stock) == 0
         assert device.preparation._stock is not stock
 
-    go_through(Device(Preparation(os.urandom)), story)
+    go_through(Device(Preparation(os.urandom), name), story)
 
 
-def test_the_mask_is_made_while_the_model_is_on_its_way() -> None:
+@each_suite
+def test_the_mask_is_made_while_the_model_is_on_its_way(name: str) -> None:
     async def story(device: Device) -> None:
         device.shelf = Shelf(comes=False)
         task = device.working(device.next_announce())
@@ -335,7 +353,7 @@ def test_the_mask_is_made_while_the_model_is_on_its_way() -> None:
         task.cancel()
         await asyncio.wait({task})
 
-    go_through(Device(Preparation(os.urandom)), story)
+    go_through(Device(Preparation(os.urandom), name), story)
 
 
 def test_idle_time_is_of_the_lowest_priority() -> None:

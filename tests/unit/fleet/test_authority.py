@@ -46,15 +46,32 @@ def test_a_new_fleet_has_all_that_broker_and_coordinator_need(fleet: Fleet) -> N
         "revoked",
         "authority/ca.crt",
         "authority/ca.key",
-        "coordinator/ca.crt",
-        "coordinator/coordinator.key",
-        "coordinator/coordinator.crt",
-        "coordinator/coordinator.toml",
-        "coordinator/revoked",
-        "broker/ca.crt",
-        "broker/broker.key",
-        "broker/broker.crt",
-        "broker/crl.pem",
+        "owner/ca.crt",
+        "owner/owner.key",
+        "owner/owner.crt",
+        "server/manifest",
+        "server/manifest.sig",
+        "server/ca.crt",
+        "server/canary/ca.crt",
+        "server/canary/canary.key",
+        "server/canary/canary.crt",
+        "server/canary/probe.key",
+        "server/canary/probe.crt",
+        "server/coordinator/ca.crt",
+        "server/coordinator/coordinator.key",
+        "server/coordinator/coordinator.crt",
+        "server/coordinator/coordinator.toml",
+        "server/coordinator/revoked",
+        "server/broker/ca.crt",
+        "server/broker/broker.key",
+        "server/broker/broker.crt",
+        "server/broker/crl.pem",
+        "server/broker/lost",
+        "server/broker/acl",
+        "server/broker/mosquitto.conf",
+        "server/broker/enrolment.conf",
+        "server/broker/enrolment.acl",
+        "server/broker/enrolment-coordinator.acl",
     }
     folder = fleet.coordinator_folder
     coordinator = Identity.load(folder / "coordinator.key", folder / "coordinator.crt")
@@ -88,6 +105,7 @@ def test_the_coordinators_settings_can_be_used(fleet: Fleet) -> None:
     settings = CoordinatorSettings.load(fleet.coordinator_folder / "coordinator.toml")
     assert settings.broker.host == "broker.local"
     assert settings.fleet.revoked == fleet.coordinator_folder / "revoked"
+    assert settings.state.folder == Path("/var/lib/fedring")
 
 
 @pytest.mark.parametrize(("n_devices", "threshold"), [(15, 3), (16, 7)])
@@ -210,7 +228,11 @@ class TestRevocation:
             assert revocation.revoked == {2}
         crl = x509.load_pem_x509_crl((fleet.broker_folder / "crl.pem").read_bytes())
         certificate = read_certificate(fleet.device_folder("b02") / "device.crt")
-        assert [entry.serial_number for entry in crl] == [certificate.serial_number]
+        canary = read_certificate(fleet.server_folder / "canary" / "canary.crt")
+        assert {entry.serial_number for entry in crl} == {
+            certificate.serial_number,
+            canary.serial_number,
+        }
 
     def test_doing_it_again_repairs_files_and_counts_nothing(self, fleet: Fleet) -> None:
         fleet.add("b01")
@@ -248,7 +270,7 @@ class TestRefusals:
         with pytest.raises(StateError, match="no name for a fleet"):
             create_fleet(fleet.folder.with_name("barn"), name, ["localhost"])
 
-    @pytest.mark.parametrize("name", ["coordinator", "broker"])
+    @pytest.mark.parametrize("name", ["coordinator", "broker", "owner", "canary", "probe"])
     def test_no_reserved_names(self, fleet: Fleet, name: str) -> None:
         with pytest.raises(StateError, match="it is taken"):
             fleet.add(name)
@@ -287,7 +309,11 @@ class TestRefusals:
             Fleet(tmp_path)
 
     @pytest.mark.parametrize(
-        "text", ["", "{}", "[]", '{"format": 1}', '{"format": 1, "x": 2}', '{"a":' * 50_000]
+        "text",
+        [
+            *("", "{}", "[]", '{"format": 1}', '{"format": 1, "x": 2}', '{"a":' * 50_000),
+            *('{"format": 2}', '{"format": 1, "devices": [1]}', '{"format": 1, "devices": 1}'),
+        ],
     )
     def test_a_damaged_register_is_told(self, fleet: Fleet, text: str) -> None:
         (fleet.folder / "fleet.json").write_text(text)
@@ -305,6 +331,9 @@ class TestRefusals:
             ("1", "4294967297"),
             ("1", "9" * 5000),
             ('"serial": "', '"serial": "no hex'),
+            ('"ends": "20', '"ends": "2o'),
+            ('"added": "20', '"added": "99999'),
+            ('"code_ends": null', '"code_ends": "2026-02-30T00:00Z"'),
         ],
     )
     def test_a_register_that_no_list_could_be_made_of_is_told(
@@ -321,7 +350,7 @@ class TestRefusals:
 
     def test_a_register_of_the_future_is_told(self, fleet: Fleet) -> None:
         path = fleet.folder / "fleet.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 3}))
         with pytest.raises(StateError, match="another fedring"):
             Fleet(fleet.folder)
 

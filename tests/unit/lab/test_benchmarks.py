@@ -55,6 +55,41 @@ def test_a_dream_is_judged_like_the_goal(row: Row, text: str) -> None:
     assert row.facts()["dream"] == row.dream
 
 
+def test_a_row_says_why_it_has_no_goal() -> None:
+    row = Row("a", 5.0, "s", no_goal="others use the machine")
+    assert row.text() == "a: 5 s; no goal: others use the machine"
+    assert row.facts()["no_goal"] == "others use the machine"
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        ('["speed", "length", "width"]', "Error: rows missing: width\n"),
+        ('["speed"]', "Error: rows that nobody expects: length\n"),
+        (
+            '["speed", "speed", "depth"]',
+            "Error: rows missing: speed; depth\nrows that nobody expects: length\n",
+        ),
+        ('["length", "speed"]', ""),
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--quick"]])
+def test_a_benchmark_fails_for_a_row_missing_or_unknown(
+    tmp_path: Path, names: str, complaint: str, options: list[str]
+) -> None:
+    program, file = tmp_path / "some.py", tmp_path / "rows.json"
+    program.write_text(PROGRAM.replace("__doc__)", f"__doc__, names=lambda _quick: {names})"))
+    done = subprocess.run(
+        [sys.executable, program, "--json", file, *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (bool(complaint), complaint)
+    assert len(done.stdout.splitlines()) == len(json.loads(file.read_text())) == 2
+
+
 def test_a_strict_benchmark_fails_for_a_goal_missed(tmp_path: Path) -> None:
     program, file = tmp_path / "some.py", tmp_path / "rows.json"
     strict = PROGRAM.replace("__doc__)", "__doc__, strict=True)").replace("at_most=3", "at_most=2")
@@ -88,7 +123,7 @@ def test_a_benchmark_prints_rows_and_writes_them(tmp_path: Path) -> None:
     rows = json.loads(file.read_text())
     assert [row["name"] for row in rows] == ["speed", "length"]
     for row in rows:
-        assert {"value", "baseline", "ratio", "goal", "holds"} <= row.keys()
+        assert {"value", "baseline", "ratio", "goal", "holds", "no_goal"} <= row.keys()
         assert row["machine"]["cores"] >= 1
         assert row["versions"]["python"].startswith("3.")
         assert row["quick"] is True

@@ -18,6 +18,7 @@ from fedring.lab.demo.report import Report
 from fedring.lab.demo.scenario import write_files
 from fedring.lab.demo.wishes import PEOPLE, Wishes
 from fedring.shared.broker import Broker
+from fedring.shared.litert import SHIPPED
 from fedring.shared.samples import read_samples
 from fedring.shared.topics import Topics
 
@@ -224,7 +225,7 @@ def test_a_picture_is_drawn(fleet: Fleet, tmp_path: Path) -> None:
 
 def test_a_picture_without_any_accuracy(tmp_path: Path) -> None:
     fleet = Fleet()
-    fleet.tell(TOPICS.history(1), task="train", round=1, contributors=3)
+    fleet.tell(TOPICS.history(1), version=1, task="train", round=1, contributors=3)
     draw(report_of(fleet), tmp_path / "curve.png")
     assert "-" in next(report_of(fleet).summary())
 
@@ -261,6 +262,7 @@ def test_a_threshold_that_fits(
         (["--devices", "6", "--threshold", "6"], "at most 5"),
         (["--devices", "1"], "1 is not in the range x>=2"),
         (["--suite", "none"], "'none' is not"),
+        (["--litert", "--model", "softmax"], "there is no .tflite file of the softmax"),
     ],
 )
 def test_wishes_that_cannot_be_granted(
@@ -305,6 +307,13 @@ def test_the_files_are_those_of_a_fleet(model: str, tmp_path: Path) -> None:
             *(file.parent / "data.npz" for file in files.devices.values()),
         ]
     ), "nobody's data lies about"
+
+
+def test_every_other_device_computes_by_litert_where_wished(tmp_path: Path) -> None:
+    wishes = Wishes(devices=4, ring_size=4, litert=True)
+    files = write_files(tmp_path, wishes, Broker("127.0.0.1", 4321))
+    named = [DeviceSettings.load(file).training.litert for file in files.devices.values()]
+    assert named == [None, SHIPPED["hapt-dense"]] * 2
 
 
 def test_a_ring_of_one_is_the_ring_sizes_fault() -> None:

@@ -50,11 +50,18 @@ def test_primal_attacks_need_the_block_sizes_that_others_found(
     assert attacks.primal(instance).block == block
 
 
-@pytest.mark.parametrize(("dimension", "k", "block"), [(1024, 16, 962), (512, 24, 448)])
-def test_dual_attacks_need_the_block_sizes_of_the_paper(dimension: int, k: int, block: int) -> None:
-    # NewHope and JarJar, q = 12289: Alkim et al., USENIX Security 2016, table 1
+@pytest.mark.parametrize(
+    ("dimension", "k", "primal", "dual"), [(1024, 16, 967, 962), (512, 24, 449, 448)]
+)
+def test_attacks_need_the_block_sizes_that_the_authors_of_the_model_found(
+    dimension: int, k: int, primal: int, dual: int
+) -> None:
+    # NewHope and JarJar, q = 12289: github.com/tpoeppelmann/newhope, scripts/PQsecurity.py, run.
+    # It leaves out the one dimension that embeds the target, which makes a block or two.
     width = sqrt(k / 2)
-    assert attacks.dual(Instance(dimension, log2(12289), width, width)).block == block
+    instance = Instance(dimension, log2(12289), width, width)
+    assert attacks.dual(instance).block == dual
+    assert 0 <= attacks.primal(instance).block - primal <= 2
 
 
 def floor(attack: Attack) -> tuple[int, int]:

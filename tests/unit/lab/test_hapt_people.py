@@ -8,6 +8,7 @@ import pytest
 from fedring.lab.hapt import ACTIVITIES, MAIN, NAMES, SPLITS, evaluation, people, write_device_files
 from fedring.lab.hapt.build import build
 from fedring.lab.hapt.people import FILE, PEOPLE
+from fedring.lab.hapt.raw_windows import RAW_NAMES, WINDOWS_FILE, raw_people
 from fedring.shared.samples import read_samples
 
 
@@ -58,6 +59,7 @@ def test_every_device_gets_its_own_file(tmp_path: Path) -> None:
 
 def test_the_data_file_is_small_and_has_its_licence_beside_it() -> None:
     assert FILE.stat().st_size < 2_500_000
+    assert WINDOWS_FILE.stat().st_size < 1_500_000
     licence = (FILE.parent / "LICENCE.md").read_text()
     assert "CC BY 4.0" in licence
     assert "Neurocomputing 171" in licence
@@ -74,10 +76,51 @@ def test_building_keeps_labelled_windows_only(tmp_path: Path) -> None:
         user=user,
         recording=np.zeros(len(label), np.uint8),
     )
-    assert build(tmp_path / "raw.npz", tmp_path / "made.npz") == 3
-    with np.load(tmp_path / "made.npz") as made:
-        assert made["row"].tolist() == [100, 855, 919]
-        assert made["activity"].tolist() == [0, 1, 1]
-        assert made["person"].tolist() == [1, 2, 2]
-        assert made["features"].shape == (3, 56)
-        assert made["excerpt"].shape == (1, 128, 6)
+    made, windows = tmp_path / "made.npz", tmp_path / "windows.npz"
+    assert build(tmp_path / "raw.npz", made, windows) == 3
+    with np.load(made) as file:
+        assert file["row"].tolist() == [100, 855, 919]
+        assert file["activity"].tolist() == [0, 1, 1]
+        assert file["person"].tolist() == [1, 2, 2]
+        assert file["features"].shape == (3, 56)
+        assert file["excerpt"].shape == (1, 128, 6)
+    with np.load(windows) as file:
+        assert file["halves"].shape == (5, 192)  # the last two windows share one
+        assert file["halves"].dtype == np.int8
+        assert file["first"].tolist() == [0, 2, 3]
+
+
+def test_raw_windows_are_the_recordings_at_half_the_rate() -> None:
+    """Those whose recordings are here: every hundredth of all windows."""
+    with np.load(FILE) as file:
+        excerpt, person = file["excerpt"].astype(np.float64), file["person"][::100]
+    assert RAW_NAMES[:7] == (
+        "acc_x.00",
+        "acc_y.00",
+        "acc_z.00",
+        "gyro_x.00",
+        "gyro_y.00",
+        "gyro_z.00",
+        "acc_x.01",
+    )
+    met = 0
+    for number, raw in zip(person.tolist(), excerpt, strict=True):
+        own = raw_people()[number]
+        windows = np.concatenate([own.early.x, own.late.x]).reshape(-1, 64, 6)
+        means = raw.reshape(64, 2, 6).mean(axis=1) / [16, 16, 16, 32, 32, 32]
+        met += (np.abs(windows - np.clip(means, -128, 127)).max(axis=(1, 2)) <= 0.5).any()
+    assert met >= len(excerpt) - 4  # of each hundred, two were dropped between early and late
+
+
+def test_raw_windows_are_those_of_the_features_person_by_person() -> None:
+    for number, person in people().items():
+        raw = raw_people()[number]
+        for part, other in ((person.early, raw.early), (person.late, raw.late)):
+            np.testing.assert_array_equal(part.y, other.y)
+            assert other.x.shape == (len(part), 384)
+            # Both know how a body was held: the mean of acc_x is a feature of its own.
+            held = other.x.reshape(-1, 64, 6)[:, :, 0].mean(axis=1) * 0.016
+            np.testing.assert_allclose(held, part.x[:, NAMES.index("acc_x.mean")], atol=0.005)
+    joined = evaluation(MAIN, raw_people())
+    assert len(joined) == len(evaluation(MAIN))
+    assert joined.features == RAW_NAMES

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fedring.shared.broker import Broker, probe
+from fedring.shared.broker import Broker, probe, writable
 from fedring.shared.errors import BrokerError, ConfigError
 
 ACCEPTED = b"\x20\x02\x00\x00"
@@ -237,3 +237,31 @@ def test_plain_to_a_tls_port(tmp_path: Path) -> None:
         error = failure(Broker("127.0.0.1", port))
     assert error.name == "broker.no-answer"
     assert error.hint.startswith("is this the port of its TLS listener")
+
+
+def granting(*answers: bytes) -> Callable[[socket.socket], object]:
+    """A broker of MQTT 5 that lets everybody in, and gives these answers to messages."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(200)
+        connection.sendall(b"\x20\x03\x00\x00\x00")
+        for answer in answers:
+            connection.recv(200)
+            connection.sendall(answer)
+        connection.recv(200)
+
+    return serve
+
+
+def test_what_may_be_written_is_what_the_broker_acknowledges() -> None:
+    answers = (b"\x40\x02\x00\x01", b"\x40\x04\x00\x02\x87\x00", b"\x40\x03\x00\x03\x10")
+    with server(granting(*answers)) as port:
+        allowed = writable(Broker("127.0.0.1", port), "probe", ["a", "b", "c"], timeout_s=2)
+    assert allowed == [True, False, True]
+
+
+@pytest.mark.parametrize("answer", [b"\x40\x02\x00\x07", b"\x30\x02\x00\x01", b"\x40"])
+def test_another_answer_allows_nothing(answer: bytes) -> None:
+    with server(granting(answer)) as port, pytest.raises(BrokerError) as caught:
+        writable(Broker("127.0.0.1", port), "probe", ["a"], timeout_s=0.2)
+    assert caught.value.name == "broker.no-answer"

@@ -1,5 +1,6 @@
 """Obfuscators made ahead: ciphertexts of zero, each handed out once, whoever asks and whenever."""
 
+import ast
 import os
 import sys
 import threading
@@ -48,6 +49,21 @@ def test_what_is_missing_is_made_now() -> None:
     assert len(stock) == 0
     assert len({*waiting, *taken}) == 5
     assert [KEY.raw_decrypt(one) for one in taken] == [0] * 4
+
+
+def test_a_forked_process_takes_none_of_its_parents() -> None:
+    stock = stock_of(2)
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        taken = stock.take(2, os.urandom)
+        os.write(writer, repr((len(stock), taken)).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        left, taken = ast.literal_eval(answer.read())
+    assert os.waitpid(child, 0)[1] == 0
+    assert left == 0
+    assert not {*taken} & {*stock.take(2, no_random)}
 
 
 def test_every_filling_has_a_seed_of_its_own() -> None:

@@ -123,16 +123,51 @@ def test_primes_that_the_fixed_base_cannot_use(p: int, q: int) -> None:
     assert paillier.is_admissible(7, 11)
 
 
+def test_a_product_is_of_rows_as_they_come() -> None:
+    n = 143
+    assert paillier.product(iter([(2, 3, 143), (5, 7, 144), (1, 1, n * n - 1)]), n) == (
+        10,
+        21,
+        -143 * 144 % n**2,
+    )
+    assert paillier.product([(9,)], n) == (9,)
+    with pytest.raises(ValueError, match="nothing"):
+        paillier.product([], n)
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        paillier.product([(1, 2), (1,)], n)
+
+
+def test_decrypting_again_starts_no_more_threads() -> None:
+    """gmpy2 keeps some numbers for each thread and forgets to free them when it ends."""
+    seen: list[threading.Thread] = []
+
+    class Key:
+        public_key = phe.PaillierPublicKey((1 << 2047) + 1)
+
+        def raw_decrypt(self, ciphertext: int) -> int:
+            seen.append(threading.current_thread())
+            return ciphertext
+
+    for _ in range(5):
+        assert paillier.decrypt(cast(phe.PaillierPrivateKey, Key()), [1, 2, 3]) == [1, 2, 3]
+    assert len(set(seen)) <= (os.cpu_count() or 1)
+
+
 def test_other_threads_run_while_one_decrypts() -> None:
-    """No thread is interrupted here: another one runs when it is let, or not at all."""
-    key = paillier.generate_key(1024, random=Stream(b"threads".ljust(32)).read)
-    base = paillier.fixed_base(key.public_key.n)
+    """No thread is interrupted here: another one runs when it is let, or not at all.
+
+    The key is of the least size that devices accept, so that all goes the way of production,
+    through threads of its own.
+    """
+    key = paillier.generate_key(2048, random=Stream(b"threads".ljust(32)).read)
     steps, during, done = 0, [], threading.Event()
+    decrypting: set[threading.Thread] = set()
 
     class Watched:
         public_key = key.public_key
 
         def raw_decrypt(self, ciphertext: int) -> int:
+            decrypting.add(threading.current_thread())
             before = steps
             plaintext: int = key.raw_decrypt(ciphertext)
             during.append(steps - before)
@@ -148,8 +183,8 @@ def test_other_threads_run_while_one_decrypts() -> None:
     sys.setswitchinterval(1000)
     try:
         other.start()
+        ciphertexts = [key.public_key.raw_encrypt(plain) for plain in range(4)]
         for _ in range(100):
-            ciphertexts = [base.encrypt(plain, os.urandom) for plain in range(4)]
             opened = paillier.decrypt(cast(phe.PaillierPrivateKey, Watched()), ciphertexts)
             assert opened == [0, 1, 2, 3]
             if any(during):
@@ -159,6 +194,7 @@ def test_other_threads_run_while_one_decrypts() -> None:
         sys.setswitchinterval(interval)
         other.join()
     assert any(during)
+    assert threading.current_thread() not in decrypting
 
 
 def test_the_table_is_built_once() -> None:

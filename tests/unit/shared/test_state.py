@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -83,6 +84,24 @@ def test_one_lock_at_a_time(tmp_path: Path) -> None:
     assert caught.value.name == "state.in-use"
     first.close()
     lock_folder(tmp_path).close()
+
+
+def test_who_waits_gets_the_lock_when_the_other_one_ends(tmp_path: Path) -> None:
+    holding = (
+        "import sys; from pathlib import Path; from fedring.shared.state import lock_folder\n"
+        "lock = lock_folder(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holding, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == b"held\n"
+        end = threading.Timer(0.2, other.stdin.close)
+        end.start()
+        lock_folder(tmp_path, wait=True).close()
+        assert other.stdin.closed
+        end.join()
 
 
 def test_a_transaction_that_raises_changes_nothing(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import itertools
 import os
 import pickle
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from phe import PaillierPublicKey
 
 from fedring.shared.encryption import (
     PRODUCTION,
@@ -20,10 +22,12 @@ from fedring.shared.encryption import (
     Parameters,
     Suite,
     generate_key,
+    max_values,
     suite,
 )
 from fedring.shared.encryption.streams import Stream
 from fedring.shared.errors import BodyError, OneTimeError, ProtocolError, ReleaseError, SumError
+from fedring.shared.messages import MAX_BODY_BYTES
 from fedring.shared.numbers import IntVector, SumVector, largest_value
 
 KEY = generate_key(512, random=Stream(b"suite tests, 512 bits".ljust(32)).read)
@@ -106,6 +110,58 @@ def flipped(data: bytes, bit: int) -> bytes:
     changed = bytearray(data)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
+
+
+# -- adding as it comes ------------------------------------------------------------------
+
+
+@given(
+    n_values=st.integers(1, 300),
+    bits=widths,
+    seed=seeds,
+    cuts=st.lists(st.integers(1, 30), max_size=8),
+)
+def test_a_sum_that_comes_in_pieces_is_the_sum(
+    n_values: int, bits: int, seed: int, cuts: list[int]
+) -> None:
+    suite_ = small_suite(n_values, bits)
+    first, second = Ring(suite_, vectors(2, n_values, bits, seed), seed).bodies
+    mine = suite_.decode_body(second)
+    total = suite_.decode_body(first)
+    suite_.add(total, mine)
+    places = sorted({0, suite_.body_bytes} | {8 * cut for cut in cuts if 8 * cut < len(first)})
+    pieces = [
+        suite_.add_piece(first[start:stop], mine, start)
+        for start, stop in itertools.pairwise(places)
+    ]
+    assert b"".join(pieces) == suite_.encode_body(total)
+    assert suite_.encode_body(mine) == second
+
+
+@pytest.mark.parametrize(
+    ("start", "length"), [(4, 8), (0, 12), (8, 1 << 20), (-8, 16), (-16, 8), (1 << 20, 0)]
+)
+def test_a_piece_that_no_body_has_is_refused(start: int, length: int) -> None:
+    suite_ = small_suite(100)
+    body = suite_.decode_body(bytes(suite_.body_bytes))
+    with pytest.raises(BodyError, match="a piece from byte"):
+        suite_.add_piece(bytes(length), body, start)
+
+
+def test_residues_are_added_all_at_once() -> None:
+    suite_ = small_suite(100, name="paillier")
+    assert not suite_.in_pieces
+    first, second = Ring(suite_, vectors(2, 100, 16, 1)).bodies
+    mine = suite_.decode_body(second)
+    total = suite_.decode_body(first)
+    suite_.add(total, mine)
+    assert suite_.add_piece(first, mine, 0) == suite_.encode_body(total)
+    with pytest.raises(BodyError, match="instead of"):
+        suite_.add_piece(first[:64], mine, 0)
+    with pytest.raises(BodyError, match="instead of"):
+        suite_.add_piece(first[64:], mine, 64)
+    with pytest.raises(BodyError, match="not below n"):
+        suite_.add_piece(b"\xff" * len(first), mine, 0)
 
 
 # -- the sum is exact --------------------------------------------------------------------
@@ -437,8 +493,8 @@ def test_every_mask_is_fresh_and_looks_uniform(name: str) -> None:
     ("name", "n_values", "bits", "reason"),
     [
         ("paillier-1", 1, 16, "unknown suite 'paillier-1', known: hybrid, paillier$"),
-        ("hybrid", 0, 16, "0 values, suite hybrid takes 1 to 16777216"),
-        ("hybrid", (1 << 24) + 1, 16, "16777217 values"),
+        ("hybrid", 0, 16, "0 values, suite hybrid takes 1 to 16777152"),
+        ("hybrid", (1 << 24) - 63, 16, "16777153 values"),
         ("hybrid", 1, 32, "32 bits"),
         ("paillier", 0, 16, "0 values"),
         ("paillier", 9601, 16, "9601 values, suite paillier takes 1 to 9600"),
@@ -455,6 +511,31 @@ def test_announces_that_no_suite_can_serve(
             announce_digest=DIGEST,
             n_values=n_values,
             bits=bits,
+        )
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@each_suite
+def test_a_hop_holds_the_longest_body(name: str, bits: int) -> None:
+    longest = suite(
+        name,
+        public_key=KEY.public_key,
+        announce_digest=DIGEST,
+        n_values=max_values(name),
+        bits=bits,
+    )
+    assert longest.body_bytes <= MAX_BODY_BYTES
+
+
+@each_suite
+def test_a_modulus_too_small_for_a_value_is_refused(name: str) -> None:
+    with pytest.raises(ProtocolError, match="a Paillier modulus of 4 bits holds no value"):
+        suite(
+            name,
+            public_key=PaillierPublicKey(15),
+            announce_digest=DIGEST,
+            n_values=1,
+            bits=16,
         )
 
 
@@ -481,6 +562,43 @@ def test_a_body_from_the_wire_can_be_added_to() -> None:
     suite_.add(total, np.ones_like(total))
     assert not total.any()
     assert suite_.decode_body(memoryview(wire)).all()
+
+
+NO_BODIES: dict[str, Callable[[Body], Body]] = {
+    "one word": lambda body: body[:1],
+    "nothing": lambda body: body[:0],
+    "a word less": lambda body: body[:-1],
+    "a word more": lambda body: np.append(body, np.uint64(0)),
+    "signed": lambda body: body.astype(np.int64),
+    "half as wide": lambda body: body.astype(np.uint32),
+    "floats": lambda body: body.astype(np.float64),
+    "two rows": lambda body: np.stack([body, body]),
+}
+"""What numpy would add to a body in silence, stretched or converted, or not at all."""
+
+
+@each_suite
+@pytest.mark.parametrize("changed", NO_BODIES.values(), ids=NO_BODIES)
+def test_what_is_no_body_of_the_suite_is_refused(
+    name: str, changed: Callable[[Body], Body]
+) -> None:
+    suite_ = small_suite(100, name=name)
+    ring = Ring(suite_, vectors(2, 100, 16, 1))
+    total, body = map(suite_.decode_body, ring.bodies)
+    before = total.copy(), body.copy()
+    none = changed(body)
+    product = suite_.product(ring.releases)
+    told = rf"{none.dtype}.*instead of uint64 \({len(body)},\)"
+    for refused in (
+        lambda: suite_.add(total, none),
+        lambda: suite_.add(none, body),
+        lambda: suite_.add_piece(ring.bodies[0], none, 0),
+        lambda: suite_.open(KEY, none, product, 2),
+    ):
+        with pytest.raises(BodyError, match=told):
+            refused()
+    assert np.array_equal(total, before[0])
+    assert np.array_equal(body, before[1])
 
 
 @each_suite

@@ -26,7 +26,7 @@ def client(fleet: Fleet, *, judge_dates: bool = True) -> ssl.SSLContext:
     )
 
 
-def server(fleet: Fleet, name: str = "broker") -> ssl.SSLContext:
+def server(fleet: Fleet, name: str = "server/broker") -> ssl.SSLContext:
     folder = fleet.folder / name
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_REQUIRED

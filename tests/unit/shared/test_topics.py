@@ -13,7 +13,7 @@ DIGEST = bytes(range(32))
 EVERY_TOPIC = [
     (FLEET.coordinator_status, topics.CoordinatorStatus(), "status"),
     (FLEET.round, topics.Round(), "round"),
-    (FLEET.model_chunk(DIGEST, 0), topics.ModelChunk(DIGEST, 0), "model"),
+    (FLEET.model_chunk(DIGEST, 0), topics.ModelChunk("00", 0), "model"),
     (FLEET.key, topics.Key(), "key"),
     (FLEET.history(17), topics.History(17), "history"),
     (FLEET.revoked, topics.Revoked(), "revoked"),
@@ -21,6 +21,11 @@ EVERY_TOPIC = [
     (FLEET.device_update("b01"), topics.DeviceUpdate("b01"), "update"),
     (FLEET.device_inbox("b01", "b02"), topics.Inbox("b01", "b02"), "inbox"),
     (FLEET.coordinator_inbox("b01"), topics.Inbox(COORDINATOR, "b01"), "inbox"),
+    (FLEET.enrolment_request("b01"), topics.EnrolmentRequest("b01"), "enrolment"),
+    (FLEET.enrolment_waiting("b01"), topics.EnrolmentWaiting("b01"), "enrolment"),
+    (FLEET.enrolment_answer("b01"), topics.EnrolmentAnswer("b01"), "enrolment"),
+    (FLEET.bundle_chunk(DIGEST, 3), topics.BundleChunk(DIGEST, 3), "bundle"),
+    (FLEET.update, topics.Update(), "update"),
     (FLEET.event, topics.Event(), "event"),
 ]
 
@@ -29,7 +34,7 @@ def test_the_spelling_of_every_topic() -> None:
     assert [topic.removeprefix("fedring/greenhouse/") for topic, _, _ in EVERY_TOPIC] == [
         "coordinator/status",
         "round",
-        f"model/{DIGEST.hex()}/0",
+        "model/00/0",
         "key",
         "history/17",
         "revoked",
@@ -37,6 +42,11 @@ def test_the_spelling_of_every_topic() -> None:
         "device/b01/update",
         "device/b01/inbox/b02",
         "coordinator/inbox/b01",
+        "enrol/request/b01",
+        "enrol/waiting/b01",
+        "enrol/answer/b01",
+        f"bundle/{DIGEST.hex()}/3",
+        "update",
         "event",
     ]
 
@@ -71,7 +81,7 @@ def test_inbox_finds_the_coordinator_by_its_name() -> None:
 def test_filters() -> None:
     assert FLEET.inbox_of("b01") == "fedring/greenhouse/device/b01/inbox/+"
     assert FLEET.inbox_of(COORDINATOR) == "fedring/greenhouse/coordinator/inbox/+"
-    assert FLEET.model(DIGEST) == f"fedring/greenhouse/model/{DIGEST.hex()}/+"
+    assert FLEET.model(DIGEST) == "fedring/greenhouse/model/00/+"
     assert FLEET.everywhere(topics.DeviceStatus) == ["fedring/greenhouse/device/+/status"]
     assert FLEET.everywhere(topics.History) == ["fedring/greenhouse/history/+"]
 
@@ -87,10 +97,10 @@ def test_filters() -> None:
         "fedring/greenhouse/device//status",
         "fedring/greenhouse/device/b01/status/more",
         "fedring/greenhouse/device/b01/inbox/b02\n",
-        f"fedring/greenhouse/model/{DIGEST.hex()}/01",
-        f"fedring/greenhouse/model/{DIGEST.hex().upper()}/1",
-        f"fedring/greenhouse/model/{DIGEST.hex()}/-1",
-        f"fedring/greenhouse/model/{DIGEST.hex()}/²",
+        "fedring/greenhouse/model/00/01",
+        "fedring/greenhouse/model/AB/1",
+        "fedring/greenhouse/model/00/-1",
+        "fedring/greenhouse/model/00/²",
         "fedring/greenhouse/history/99999999999999999999",
     ],
 )
@@ -121,6 +131,11 @@ def test_numbers_and_digests_that_cannot_stand_in_a_topic() -> None:
         FLEET.history(-1)
     with pytest.raises(ValueError, match="32 bytes, not 4"):
         FLEET.model_chunk(b"abcd", 0)
+
+
+def test_versions_share_a_bounded_number_of_places() -> None:
+    assert len({FLEET.history(version) for version in range(1_000)}) == topics.HISTORY_PLACES
+    assert FLEET.parse(FLEET.history(117)) == topics.History(17)
 
 
 @given(st.text() | st.lists(st.text(max_size=4)).map("/".join))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fedring.shared.errors import MessageError, ProtocolError
 from fedring.shared.manifests import CHUNK_BYTES, ArrayInfo, Manifest
-from fedring.shared.topics import ModelChunk, Topics
+from fedring.shared.topics import ModelChunk, Topics, model_place
 from fedring.shared.transfer import ModelFetch, ModelShelf, Retained, Shelved
 
 TOPICS = Topics("greenhouse")
@@ -137,14 +137,14 @@ def test_an_incomplete_fetch_gives_nothing() -> None:
         _ = fetch.chunks
 
 
-def topics_of(messages: list[Retained]) -> list[tuple[bytes, int, bool]]:
+def topics_of(messages: list[Retained]) -> list[tuple[str, int, bool]]:
     found = [(TOPICS.parse(message.topic), bool(message.payload)) for message in messages]
-    return [(t.digest, t.index, full) for t, full in found if isinstance(t, ModelChunk)]
+    return [(t.place, t.index, full) for t, full in found if isinstance(t, ModelChunk)]
 
 
 def test_the_shelf_puts_the_manifest_last() -> None:
     messages = ModelShelf(TOPICS, keep=2).put(CHUNKS)
-    assert topics_of(messages) == [(DIGEST, index, True) for index in (1, 2, 3, 0)]
+    assert topics_of(messages) == [(model_place(DIGEST), index, True) for index in (1, 2, 3, 0)]
     fetch = ModelFetch(DIGEST)
     for message in messages:
         topic = TOPICS.parse(message.topic)
@@ -158,11 +158,35 @@ def test_the_shelf_clears_what_is_older_than_the_last_models() -> None:
     shelf = ModelShelf(TOPICS, keep=2, held=[old])
     second, third = model_of(2, seed=2), model_of(2, seed=3)
     shelf.put(second)
-    assert topics_of(shelf.put(third))[2:] == [(old.digest, 0, False), (old.digest, 1, False)]
+    assert topics_of(shelf.put(third))[2:] == [("00", 0, False), ("00", 1, False)]
     assert [model.digest for model in shelf.held] == [
         sha256(second[0]).digest(),
         sha256(third[0]).digest(),
     ]
+
+
+def test_what_is_cleared_is_never_a_part_of_a_model_that_stays() -> None:
+    """Two models may share a place: of the older one only its longer end is left."""
+    model = model_of(2)
+    digest = sha256(model[0]).digest()
+    old = Shelved(digest[:1] + bytes(31), n_chunks=4)
+    shelf = ModelShelf(TOPICS, keep=1, held=[old])
+    place = model_place(digest)
+    assert topics_of(shelf.put(model)) == [
+        *((place, index, True) for index in (1, 0)),
+        *((place, index, False) for index in (2, 3)),
+    ]
+
+
+def test_many_models_take_a_bounded_number_of_topics() -> None:
+    """A broker may never forget a topic."""
+    shelf = ModelShelf(TOPICS, keep=3)
+    used = {
+        message.topic
+        for number in range(1_000)
+        for message in shelf.put([number.to_bytes(4, "big"), b"data"])
+    }
+    assert len(used) <= 2 * 256
 
 
 def test_a_model_that_comes_back_is_not_cleared() -> None:
@@ -170,7 +194,8 @@ def test_a_model_that_comes_back_is_not_cleared() -> None:
     first, second = model_of(2, seed=1), model_of(2, seed=2)
     for model in (first, second, first):
         messages = shelf.put(model)
-    assert topics_of(messages) == [(sha256(first[0]).digest(), index, True) for index in (1, 0)]
+    place = model_place(sha256(first[0]).digest())
+    assert topics_of(messages) == [(place, index, True) for index in (1, 0)]
     assert len(shelf.held) == 2
     with pytest.raises(ValueError, match="at least 1"):
         ModelShelf(TOPICS, keep=0)

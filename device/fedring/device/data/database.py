@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 
 from attrs import frozen
@@ -20,6 +19,7 @@ from fedring.shared.samples.dataset import (
     missing,
     unreadable,
 )
+from fedring.shared.texts import nearest
 
 PATIENCE_S = 10.0
 """How long another program may keep the database locked."""
@@ -134,12 +134,12 @@ class DatabaseSource:
             raise unreadable(self.path, error, "an SQLite database that can be read") from error
 
     def _no_table(self, tables: Sequence[str]) -> DataError:
-        near = get_close_matches(self.table, tables, n=1)
+        near = nearest(self.table, tables)
         listed = ", ".join(f"`{name}`" for name in tables[:8]) or "none"
         return DataError(
             f"{self.path}: no table or view `{self.table}`",
             name="data.missing-table",
-            hint=f"did you mean `{near[0]}`?" if near else f"those of the database: {listed}",
+            hint=f"did you mean `{near}`?" if near else f"those of the database: {listed}",
         )
 
 

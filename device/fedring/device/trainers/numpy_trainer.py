@@ -7,8 +7,9 @@ from itertools import chain
 
 import numpy as np
 
+from fedring.device.trainers.samples import batches, chosen
 from fedring.device.trainers.statistics import statistics_vector
-from fedring.device.trainers.trainer import Trained, TrainingStopped
+from fedring.device.trainers.trainer import Trained
 from fedring.shared import networks
 from fedring.shared.messages import Plan
 from fedring.shared.models import Floats, Model
@@ -19,6 +20,10 @@ from fedring.shared.samples import Dataset
 class NumpyTrainer:
     """Runs wherever numpy does; see `Trainer`."""
 
+    def check(self, model: Model) -> None:
+        """See `Trainer.check`."""
+        networks.check(model)
+
     def train(
         self,
         model: Model,
@@ -28,7 +33,7 @@ class NumpyTrainer:
         stop: threading.Event | None = None,
     ) -> Trained:
         """See `Trainer.train`."""
-        networks.check(model)
+        self.check(model)
         # An overflow shows in the update, where it is looked for; here it would only be noise.
         with np.errstate(all="ignore"):
             update = self._weights_after(model, dataset, plan, rng, stop) - model.weights()
@@ -39,7 +44,7 @@ class NumpyTrainer:
         self, model: Model, dataset: Dataset, plan: Plan, rng: np.random.Generator
     ) -> FloatVector:
         """See `Trainer.statistics`."""
-        networks.check(model)
+        self.check(model)
         return statistics_vector(model, dataset, plan.max_samples, rng)
 
     @staticmethod
@@ -52,28 +57,18 @@ class NumpyTrainer:
     ) -> Floats:
         inputs, rate = networks.standardise(model, dataset.x), np.float32(plan.rate)
         network = [(weight.copy(), bias.copy()) for weight, bias in networks.layers(model)]
-        for _ in range(plan.epochs):
-            order = rng.permutation(len(dataset))
-            for start in range(0, len(order), plan.batch):
-                if stop is not None and stop.is_set():
-                    raise TrainingStopped
-                batch = order[start : start + plan.batch]
-                slopes = networks.gradients(network, inputs[batch], dataset.y[batch])
-                for array, slope in zip(chain(*network), chain(*slopes), strict=True):
-                    np.subtract(array, rate * slope, out=array)
+        for batch in batches(len(dataset), plan, rng, stop):
+            slopes = networks.gradients(network, inputs[batch], dataset.y[batch])
+            for array, slope in zip(chain(*network), chain(*slopes), strict=True):
+                np.subtract(array, rate * slope, out=array)
         return np.concatenate([array.ravel() for array in chain(*network)])
 
     @staticmethod
     def _evaluation(
         model: Model, dataset: Dataset, n_samples: int, rng: np.random.Generator
     ) -> tuple[int, float]:
-        """Right answers and loss on a fixed number of samples, whatever the device has.
-
-        The number is the same for every device, so that it tells nothing about its data: who has
-        fewer draws some of them twice.
-        """
         if n_samples == 0:
             return 0, 0.0
-        chosen = dataset.take(rng.choice(len(dataset), n_samples, replace=len(dataset) < n_samples))
-        found = networks.evaluate(model, chosen.x, chosen.y)
+        own = chosen(dataset, n_samples, rng)
+        found = networks.evaluate(model, own.x, own.y)
         return found.correct, found.loss

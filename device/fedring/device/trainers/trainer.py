@@ -39,6 +39,14 @@ class TrainingStopped(Exception):  # noqa: N818 - no error: somebody asked for i
 class Trainer(Protocol):
     """Model, data and plan in; update or statistics out. Nothing is remembered in between."""
 
+    def check(self, model: Model) -> None:
+        """Refuse a model that this trainer cannot compute.
+
+        Raises:
+            MessageError: with the reason.
+        """
+        ...
+
     def train(
         self,
         model: Model,

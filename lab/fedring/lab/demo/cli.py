@@ -58,6 +58,7 @@ _WIDTH: Final = 80
     default="mlp",
     help="A network with a hidden layer, or without.",
 )
+@click.option("--litert", is_flag=True, help="LiteRT on every other device, beside numpy.")
 @click.option(
     "--broker",
     "url",
@@ -93,6 +94,7 @@ def command(
     threshold: int | None,
     suite: str,
     model: str,
+    litert: bool,
     url: str | None,
     seed: int,
     report: Path | None,
@@ -111,6 +113,7 @@ def command(
         threshold=threshold,
         suite=suite,
         model=model,
+        litert=litert,
         seed=seed,
     )
     contradiction = wishes.contradiction()

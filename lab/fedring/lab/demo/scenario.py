@@ -75,8 +75,8 @@ def write_files(folder: Path, wishes: Wishes, broker: Broker) -> Files:
     coordinator = fleet.coordinator_folder / "coordinator.toml"
     write_toml(coordinator, {**_coordinator(wishes, held_out), **common})
     devices = {name: fleet.device_folder(name) / "device.toml" for name in names.values()}
-    for file in devices.values():
-        write_toml(file, {**_device(wishes), **common})
+    for turn, file in enumerate(devices.values()):
+        write_toml(file, {**_device(wishes, turn), **common})
     return Files(Topics(fleet.name), coordinator, devices)
 
 
@@ -172,10 +172,11 @@ def _coordinator(wishes: Wishes, held_out: Path) -> Tables:
     }
 
 
-def _device(wishes: Wishes) -> Tables:
+def _device(wishes: Wishes, turn: int) -> Tables:
+    litert = {"litert": "hapt-dense"} if wishes.litert and turn % 2 else {}
     return {
         "fleet": {"ca": "ca.crt", "key": "device.key", "certificate": "device.crt"},
         "privacy": {"threshold": wishes.effective_threshold},
         "data": {"file": "data.npz"},
-        "training": {"seed": wishes.seed},
+        "training": {"seed": wishes.seed, **litert},
     }

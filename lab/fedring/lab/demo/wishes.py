@@ -25,6 +25,7 @@ class Wishes:
         threshold: devices release only into sums of more contributors; None for a fitting one.
         suite: encryption suite.
         model: `mlp` or `softmax`.
+        litert: on every other device LiteRT computes the mlp, on the others numpy.
         seed: makes first weights, shuffles and roundings repeat themselves.
     """
 
@@ -34,6 +35,7 @@ class Wishes:
     threshold: int | None = None
     suite: str = "hybrid"
     model: str = "mlp"
+    litert: bool = False
     seed: int = 1
 
     @property
@@ -56,6 +58,8 @@ class Wishes:
 
     def contradiction(self) -> tuple[str, str] | None:
         """Give an option that cannot be granted and the reason, or None."""
+        if self.litert and self.model != "mlp":
+            return "litert", f"there is no .tflite file of the {self.model}, only of the mlp"
         if self.devices > len(PEOPLE):
             return "devices", (
                 f"the data has {len(PEOPLE)} people for devices; the other people are held out"

@@ -5,8 +5,8 @@ many times. Core-SVP counts one call, at 2**(0.292 b) steps for blocks of b with
 sieve, or 2**(0.265 b) with a quantum computer, and calls that the level of security. It errs to
 the safe side: repeats, memory and everything below the exponent cost nothing.
 
-Sources: Alkim, Ducas, Poeppelmann, Schwabe, "Post-quantum key exchange - a new hope", USENIX
-Security 2016, and the NewHope specification 1.0, sections 4.2.1, 4.2.3 and 4.2.4.
+Source: Alkim, Ducas, Poeppelmann, Schwabe, "Post-quantum key exchange - a new hope", USENIX
+Security 2016, sections 6.1, 6.3 and 6.4, and their script (docs/encryption.md, section 10).
 
 Not looked at: attacks that use the structure of the ring, and dual attacks that combine guessing
 with a Fourier transform.

@@ -38,11 +38,13 @@ from fedring.shared.errors import (
     DataError,
     KeyFileError,
     ModelError,
+    SignedFolderError,
     StateError,
 )
 from fedring.shared.identity import Authority
 from fedring.shared.models import Model, load_npz, save_npz
 from fedring.shared.samples import Dataset, check_samples, read_samples, write_npz
+from fedring.shared.signed_folders import parse_manifest
 
 FEATURES, CLASSES = ("light", "warmth"), ("day", "night")
 _JSON_TOKENS: Final = (b"NaN", b"1e999", b"9" * 5000, b'"\\ud800"', b"[", b'{"a":', b"null", b"-1")
@@ -87,6 +89,7 @@ def targets() -> Iterator[Target]:
         "coordinator-settings", _coordinator_settings, (ConfigError,), Form.TEXT, _TOML_TOKENS, 100
     )
     yield Target("fleet-register", _register, (StateError,), Form.TEXT, _JSON_TOKENS, 60)
+    yield Target("folder-manifest", _manifest, (SignedFolderError,), Form.TEXT, _JSON_TOKENS)
     yield Target("samples-csv", _samples("csv"), (DataError,), Form.TEXT, _CSV_TOKENS, 150)
     yield Target("samples-npz", _samples("npz"), (DataError,), Form.ZIP, _NPY_TOKENS, 150)
     yield Target(
@@ -160,6 +163,14 @@ def _register(data: bytes) -> None:
     same(Register.from_json(register.to_json().encode(), path), register)
     register.revocation().payload()
     register.revoked_serials()
+
+
+def _manifest(data: bytes) -> None:
+    manifest = parse_manifest(data)
+    demand(manifest.encode() == data, "a second spelling of a manifest")
+    for path in manifest.files:
+        inside = Path(_folder(), path).resolve().is_relative_to(_folder().resolve())
+        demand(inside, "a path that leads out of its folder")
 
 
 # -- data and models -------------------------------------------------------------------------

@@ -7,12 +7,12 @@ packets (the library's, which `tests/integration/test_hostile_broker.py` is abou
 
 from __future__ import annotations
 
-from fedring.lab.fuzzing import files, wire
+from fedring.lab.fuzzing import enrolment, files, updates, wire
 from fedring.lab.fuzzing.corpus import Corpus
 from fedring.lab.fuzzing.target import Target
 
 
 def targets(corpus: Corpus) -> dict[str, Target]:
     """Every target by its name."""
-    found = [*wire.targets(corpus), *files.targets()]
+    found = [*wire.targets(corpus), *files.targets(), *enrolment.targets(), *updates.targets()]
     return {target.name: target for target in found}

@@ -57,9 +57,13 @@ from fedring.shared.models import Model, parse_manifest
 from fedring.shared.pairwise import RoundKey, check_public_key
 from fedring.shared.tokens import check_hop
 from fedring.shared.topics import (
+    BundleChunk,
     CoordinatorStatus,
     DeviceStatus,
     DeviceUpdate,
+    EnrolmentAnswer,
+    EnrolmentRequest,
+    EnrolmentWaiting,
     Event,
     History,
     Inbox,
@@ -67,6 +71,7 @@ from fedring.shared.topics import (
     ModelChunk,
     Revoked,
     Topics,
+    Update,
 )
 from fedring.shared.topics import Round as RoundTopic
 from fedring.shared.transfer import ModelFetch
@@ -297,12 +302,12 @@ def _spelled(topic: object) -> str | None:
             return _TOPICS.coordinator_status
         case RoundTopic():
             return _TOPICS.round
-        case ModelChunk(digest_, index):
-            return _TOPICS.model_chunk(digest_, index)
+        case ModelChunk(place, index):
+            return _TOPICS.model_chunk(bytes.fromhex(place) + bytes(31), index)
         case Key():
             return _TOPICS.key
-        case History(version):
-            return _TOPICS.history(version)
+        case History(place):
+            return _TOPICS.history(place)
         case Revoked():
             return _TOPICS.revoked
         case DeviceStatus(name):
@@ -311,6 +316,16 @@ def _spelled(topic: object) -> str | None:
             return _TOPICS.device_update(name)
         case Inbox(receiver, sender):
             return _TOPICS.inbox(receiver, sender)
+        case EnrolmentRequest(name):
+            return _TOPICS.enrolment_request(name)
+        case EnrolmentWaiting(name):
+            return _TOPICS.enrolment_waiting(name)
+        case EnrolmentAnswer(name):
+            return _TOPICS.enrolment_answer(name)
+        case BundleChunk(digest_, index):
+            return _TOPICS.bundle_chunk(digest_, index)
+        case Update():
+            return _TOPICS.update
         case Event():
             return _TOPICS.event
     return None

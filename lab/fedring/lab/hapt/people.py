@@ -85,14 +85,28 @@ def people() -> dict[int, Person]:
             ACTIVITIES,
         )
         owner, row = file["person"], file["row"]
+    return persons(everything, owner, row)
+
+
+def persons(
+    everything: Dataset, owner: NDArray[np.uint8], row: NDArray[np.int32]
+) -> dict[int, Person]:
+    """Windows by number of the person, cut in time.
+
+    Args:
+        everything: all windows, n of them.
+        owner: number of the person of each, shape (n,).
+        row: where each begins in the recordings, shape (n,).
+    """
     return {
         number: _person(everything.take(owner == number), row[owner == number]) for number in PEOPLE
     }
 
 
-def evaluation(split: Split) -> Dataset:
-    """The windows of the people whom a split holds out."""
-    held_out = [people()[number] for number in split.held_out]
+def evaluation(split: Split, of: dict[int, Person] | None = None) -> Dataset:
+    """The windows of the people whom a split holds out: of all `people`, or of these."""
+    everybody = people() if of is None else of
+    held_out = [everybody[number] for number in split.held_out]
     return joined([part for person in held_out for part in (person.early, person.late)])
 
 

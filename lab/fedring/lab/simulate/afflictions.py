@@ -100,7 +100,8 @@ class Afflictions:
         self._later(happening, lambda: None if party.alive else party.start())
 
     def _goes_on(self, party: SimulatedCoordinator | SimulatedDevice) -> None:
-        party.thaw()
+        if self.fleet.network.holds(party.name, Hold.STILL) == 1:
+            party.thaw()
         self.fleet.network.free(party.name, Hold.STILL)
 
     def _later(self, happening: Happening, mend: Callable[[], object]) -> None:

@@ -102,6 +102,10 @@ class Link:
         return self.powered and not self.holds[Hold.CUT]
 
     @property
+    def is_sound(self) -> bool:
+        return self.powered and not self.lag_s and not self.holds.total()
+
+    @property
     def hears(self) -> bool:
         return not self.holds[Hold.DEAF] and not self.holds[Hold.STILL]
 
@@ -129,11 +133,19 @@ class Passage:
 
 @frozen
 class Note:
-    """Something else that happened to somebody."""
+    """Something else that happened to somebody.
+
+    Attributes:
+        at: when.
+        who: to whom.
+        text: what.
+        sound: whether nothing is wrong with him from now on.
+    """
 
     at: float
     who: str
     text: str
+    sound: bool = True
 
 
 class Network:
@@ -150,6 +162,7 @@ class Network:
         happened: kinds of faults that the network itself made, and how often.
         disturbances: how often anything went wrong, or right again.
         drops: whether a message (source, receiver, envelope) is to be lost, besides what is drawn.
+        slows: how much longer, in seconds, a message is under way than is drawn.
     """
 
     def __init__(self, seed: int, faults: Faults) -> None:
@@ -160,6 +173,7 @@ class Network:
         self.happened: Counter[str] = Counter()
         self.disturbances = 0
         self.drops: Callable[[str, str, bytes], bool] = lambda source, to, data: False  # noqa: ARG005
+        self.slows: Callable[[str, str, bytes], float] = lambda source, to, data: 0.0  # noqa: ARG005
         self._links: dict[str, Link] = {}
         self._retained: dict[str, tuple[str, bytes]] = {}
         self._online: dict[str, bool] = {}
@@ -188,23 +202,24 @@ class Network:
     def note(self, who: str, text: str) -> None:
         """Keep in the log what went wrong, or right again."""
         self.disturbances += 1
-        self.log.append(Note(self.now, who, text))
+        sound = who not in self._links or self._links[who].is_sound
+        self.log.append(Note(self.now, who, text, sound))
 
     # -- links -----------------------------------------------------------------------------
 
     def join(self, name: str, party: Party) -> None:
         """Power on, for the first time or after a crash."""
-        self.note(name, "starts")
         link = self._links.setdefault(name, Link(party))
         link.party, link.powered = party, True
+        self.note(name, "starts")
         if link.up:
             self._connect(name, link)
 
     def leave(self, name: str) -> None:
         """Power off."""
-        self.note(name, "dies")
         link = self._links[name]
         link.powered = False
+        self.note(name, "dies")
         link.outbound.clear()
         self._disconnect(name, link)
 
@@ -233,6 +248,10 @@ class Network:
             case Hold.MUTE:
                 self._flush(link.outbound)
 
+    def holds(self, name: str, what: Hold) -> int:
+        """How many times over something is wrong with a link."""
+        return self._links[name].holds[what]
+
     def lag(self, name: str, seconds: float) -> None:
         """Messages from and to a party take so much longer from now on."""
         self._links[name].lag_s = seconds
@@ -248,9 +267,12 @@ class Network:
     @property
     def is_whole(self) -> bool:
         """Whether everybody is connected and nothing is wrong with any link."""
-        return all(
-            link.up and not link.lag_s and not link.holds.total() for link in self._links.values()
-        )
+        return all(link.is_sound for link in self._links.values())
+
+    @property
+    def unsound(self) -> set[str]:
+        """Who is not there, or has something wrong with his link."""
+        return {name for name, link in self._links.items() if not link.is_sound}
 
     def alive_at(self, name: str) -> float:
         """When this party's connection was last proven alive, as the party itself can know it."""
@@ -315,8 +337,9 @@ class Network:
         def perish() -> None:
             self._lose(sent, source, to, data, "the broker restarted")
 
+        slower_s = self.slows(source, to, data)
         for _ in range(copies):
-            self._fly(arrive, source, to, perish)
+            self._fly(arrive, source, to, perish, slower_s=slower_s)
 
     def _spread(self, source: str, topic: str, data: bytes) -> None:
         self._retained[topic] = source, data
@@ -339,10 +362,11 @@ class Network:
         perish: Callable[[], None] = lambda: None,
         *,
         in_order: bool = False,
+        slower_s: float = 0.0,
     ) -> None:
         """Let something arrive at a receiver after a while, unless the broker restarts."""
         low, high = self.faults.least_delay_s, self.faults.most_delay_s
-        lag_s = self._links[source].lag_s + self._links[to].lag_s
+        lag_s = self._links[source].lag_s + self._links[to].lag_s + slower_s
         time = self.now + self.random.uniform(low, high) + lag_s
         reordered = self.faults.reordered
         if reordered and not in_order and self.random.random() < reordered:

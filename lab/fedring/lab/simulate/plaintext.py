@@ -28,7 +28,7 @@ from fedring.coordinator.strategies import (
     statistics_plan,
 )
 from fedring.device.contributing import contribute
-from fedring.device.trainers import NumpyTrainer
+from fedring.device.trainers import NumpyTrainer, Trainer
 from fedring.device.trainers.statistics import statistics_vector
 from fedring.shared.contributions import ContributionSum, read_sum
 from fedring.shared.messages import (
@@ -53,7 +53,7 @@ Datasets = Mapping[int, Dataset]
 Summation = Callable[[Mapping[int, IntVector]], tuple[SumVector, int]]
 """From the vector of each device to their sum and the number of those that are in it."""
 
-TRAINER = NumpyTrainer()
+TRAINER: Trainer = NumpyTrainer()
 FEDAVG = Plan(
     task="train",
     epochs=5,
@@ -96,6 +96,7 @@ def integer_rounds(
     seed: int,
     bits: int = 16,
     summation: Summation = add_up,
+    trainer: Trainer = TRAINER,
 ) -> Iterator[Round]:
     """FedAvg over sums of integers, as a ring gives them, without end.
 
@@ -106,6 +107,7 @@ def integer_rounds(
         seed: of the devices' random numbers.
         bits: width of a value in the training rounds, 8 or 16.
         summation: adds the vectors of a round.
+        trainer: of every device.
     """
     for number in count(1):
         trains = is_normalised(model)
@@ -114,7 +116,7 @@ def integer_rounds(
         announce = _announce(number, model, task, width)
         vectors = {
             device: contribute(
-                TRAINER, model, data, announce, evaluate=trains, rng=_rng(seed, device, number)
+                trainer, model, data, announce, evaluate=trains, rng=_rng(seed, device, number)
             )
             for device, data in datasets.items()
         }
@@ -141,7 +143,9 @@ def float_rounds(
         yield Round(number, model)
 
 
-def lone_rounds(model: Model, data: Dataset, plan: Plan = FEDAVG, *, seed: int) -> Iterator[Round]:
+def lone_rounds(
+    model: Model, data: Dataset, plan: Plan = FEDAVG, *, seed: int, trainer: Trainer = TRAINER
+) -> Iterator[Round]:
     """One model, trained on one set of samples; `plan.epochs` epochs to a round.
 
     A model that has its normalisation keeps it, so that this also makes a fleet's model personal.
@@ -149,7 +153,7 @@ def lone_rounds(model: Model, data: Dataset, plan: Plan = FEDAVG, *, seed: int) 
     for number in count(1):
         rng = _rng(seed, COORDINATOR_NUMBER, number)
         if is_normalised(model):
-            update = TRAINER.train(model, data, plan, rng).update
+            update = trainer.train(model, data, plan, rng).update
         else:
             update = statistics_vector(model, data, len(data), rng)
         model = _next(model, update.astype(np.float64))

@@ -12,11 +12,12 @@ from collections.abc import Callable
 import numpy as np
 from attrs import evolve, frozen
 
+from fedring.coordinator.rosters import Bench
 from fedring.lab.simulate.afflictions import Afflictions
 from fedring.lab.simulate.fleet import QUICK, SMALL, SMALL_KEY_BITS, SimulatedFleet
 from fedring.lab.simulate.network import CALM
 from fedring.lab.simulate.schedules import Schedule
-from fedring.lab.simulate.watch import Broken, Watch, require
+from fedring.lab.simulate.watch import Broken, Watch, can_form_a_ring, require
 from fedring.shared import contributions
 from fedring.shared.encryption import PRODUCTION, Parameters
 from fedring.shared.envelopes import Signed
@@ -139,7 +140,10 @@ class Run:
         network.run(lambda: False, network.now + PAUSE_S)
         network.log.clear()
         self._wait_for(self._can_begin, "everybody is seen")
-        require(self._round(LONGEST_ROUND_S) or self._benched(), "in the end there is a sum")
+        thresholds = self._thresholds_of_the_unbenched()
+        summed = self._round(LONGEST_ROUND_S)
+        enough = can_form_a_ring(thresholds)
+        require(summed or not enough, "in the end there is a sum", thresholds)
         rounds = len(self.schedule.rounds)
         return Outcome(rounds, sums, rounds - sums, frozenset(self._kinds()))
 
@@ -166,8 +170,15 @@ class Run:
         network = self.fleet.network
         require(network.run(condition, network.now + MEND_S), f"in time {what}")
 
-    def _benched(self) -> bool:
-        return bool(self.fleet.coordinator.store.devices.bench()[1])
+    def _thresholds_of_the_unbenched(self) -> list[int]:
+        """Of all that may join the next round."""
+        store = self.fleet.coordinator.store
+        bench, number = Bench(*store.devices.bench()), store.last_round() + 1
+        return [
+            device.threshold
+            for device in self.fleet.devices.values()
+            if not bench.rounds_left(device.identity.number, number)
+        ]
 
     def _kinds(self) -> set[str]:
         kinds = set(self._afflictions.happened)

@@ -158,7 +158,7 @@ class Schedule:
         """A schedule of moderate faults: most rounds should come to a sum."""
         draw = seeded.Random(seed)  # noqa: S311  # a simulation repeats itself
         full = seed % FULL_EVERY == FULL_EVERY - 1
-        n_devices = draw.choice([3, 3, 4, 4, 5, 6])
+        n_devices = draw.choice([3, 3, 3, 4, 4, 5, 6])
         ring_size = draw.choice([3, 4, 5, 8])
         most = min(ring_size, n_devices)
         highest = max(1, draw.choice([most // 2, most // 2, most - 1]))
@@ -181,7 +181,7 @@ class Schedule:
             sync_s=draw.choice([0.0, 0.02]),
             rounds=tuple(
                 tuple(_happening(draw, n_devices) for _ in range(draw.choice([0, 1, 2, 2, 3])))
-                for _ in range(draw.choice([1, 1, 2, 3]))
+                for _ in range(draw.choice([1, 1, 1, 1, 2, 3]))
             ),
             suite=draw.choice(SUITES) if n_weights == 5 else SUITES[0],
             full=full,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from attrs import frozen
 from fedring.shared.config.kinds import Kind
 from fedring.shared.config.lines import Key, Statement, parse, statements
 from fedring.shared.errors import ConfigError
+from fedring.shared.texts import nearest
 
 Settings = TypeVar("Settings")
 
@@ -202,10 +202,10 @@ class _Reading:
             for known, kind in self._known.items()
             if known[-1] == key[-1] and isinstance(kind, Kind)
         ]
-        near = difflib.get_close_matches(key[-1], beside, n=1)
+        near = nearest(key[-1], beside)
         what = "no known key"
         if near:
-            what += f"; did you mean `{near[0]}`?"
+            what += f"; did you mean `{near}`?"
         elif elsewhere:
             what += f" here; it belongs to [{'.'.join(elsewhere[0])}]"
         else:

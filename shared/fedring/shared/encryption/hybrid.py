@@ -29,7 +29,7 @@ from fedring.shared.encryption.lattice import Transform
 from fedring.shared.encryption.obfuscators import Obfuscators
 from fedring.shared.encryption.parameters import LAYOUTS, PADDING, Parameters
 from fedring.shared.encryption.streams import SEED_BYTES, Random, Stream
-from fedring.shared.errors import SumError
+from fedring.shared.errors import BodyError, SumError
 from fedring.shared.numbers import IntVector, SumVector
 
 AT_A_TIME = 1 << 13
@@ -45,6 +45,7 @@ class Hybrid(Suite):
     """
 
     name: ClassVar[str] = "hybrid"
+    in_pieces: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -96,13 +97,21 @@ class Hybrid(Suite):
     def add_values(self, body: Body, values: IntVector) -> None:
         packing.add_values(body, values, self._layout)
 
-    def add(self, total: Body, body: Body) -> None:
+    def _add(self, total: Body, body: Body) -> None:
         total += body
+
+    def add_piece(self, piece: bytes, body: Body, start: int) -> bytes:
+        self._check_body(body)
+        stop = start + len(piece)
+        if start % 8 or stop % 8 or not 0 <= start <= stop <= self.body_bytes:
+            raise BodyError(f"a piece from byte {start} to {stop} of {self.body_bytes}")
+        words = np.frombuffer(piece, np.dtype("<u8"))
+        return self.encode_body(words + body[start // 8 : stop // 8])
 
     def open(
         self, private_key: PaillierPrivateKey, body: Body, product: Product, n_contributors: int
     ) -> SumVector:
-        self._check_opening(private_key, n_contributors)
+        self._check_opening(private_key, body, product, n_contributors)
         bound = self._parameters.bound(n_contributors)
         key = packing.unpack_digits(
             paillier.decrypt(private_key, product),

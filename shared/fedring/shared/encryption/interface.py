@@ -50,6 +50,7 @@ class Suite(ABC):
     Attributes:
         name: as the announce calls it.
         max_values: longest vector that this suite is for.
+        in_pieces: bodies can be added piece by piece, each of whole 64-bit words.
         n: the Paillier modulus; pads are reduced modulo n.
         max_contributors: how many may be opened together without overflow.
         body_bytes: exact length of a body on the wire.
@@ -59,6 +60,7 @@ class Suite(ABC):
 
     name: ClassVar[str]
     max_values: ClassVar[int] = MAX_VALUES
+    in_pieces: ClassVar[bool] = False
 
     def __init__(self, public_key: PaillierPublicKey, n_values: int, bits: int) -> None:
         self.n: int = public_key.n
@@ -97,21 +99,78 @@ class Suite(ABC):
 
     @abstractmethod
     def add_values(self, body: Body, values: IntVector) -> None:
-        """Add a vector to a body or mask, in place; values as `OneTimeMask.body` takes them."""
+        """Add a vector to a body or mask, in place; `OneTimeMask.body` has checked it.
+
+        Args:
+            body: uint64, shape (body_bytes / 8,).
+            values: int32, shape (n_values,), each within [-m, m] for m = largest_value(bits).
+        """
+
+    def add(self, total: Body, body: Body) -> None:
+        """Add a body to a sum of bodies, in place.
+
+        Args:
+            total: uint64, shape (body_bytes / 8,), writeable; becomes the sum.
+            body: uint64, of the same shape; left as it is.
+
+        Raises:
+            BodyError: one of them has another type or shape, which numpy might stretch to fit or
+                convert in silence; both are left as they are.
+        """
+        self._check_body(total)
+        self._check_body(body)
+        self._add(total, body)
 
     @abstractmethod
-    def add(self, total: Body, body: Body) -> None:
-        """Add a body to a sum of bodies, in place."""
+    def _add(self, total: Body, body: Body) -> None:
+        """Add a body to a sum, both checked."""
+
+    def add_piece(self, piece: bytes, body: Body, start: int) -> bytes:
+        """A piece of a sum of bodies as it came, with this body added where they overlap.
+
+        Args:
+            piece: from the wire; all of the sum, but where bodies add up `in_pieces`: there whole
+                words of it.
+            body: uint64, shape (body_bytes / 8,); added, and left as it is.
+            start: byte of the sum with which the piece begins.
+
+        Returns:
+            As many bytes.
+
+        Raises:
+            BodyError: these bytes are no part of a body of this suite, or `body` has another type
+                or shape.
+        """
+        self._check_body(body)
+        if start:
+            raise BodyError(f"a piece from byte {start} on instead of all {self.body_bytes}")
+        total = self.decode_body(piece)
+        self.add(total, body)
+        return self.encode_body(total)
 
     def encode_body(self, body: Body) -> bytes:
-        """The wire form: little-endian words."""
+        """The wire form: little-endian words.
+
+        Args:
+            body: uint64, shape (body_bytes / 8,).
+
+        Returns:
+            `body_bytes` bytes.
+        """
         return body.astype(np.dtype("<u8"), copy=False).tobytes()
 
     def decode_body(self, data: bytes | bytearray | memoryview) -> Body:
         """A body from the wire, the caller's own copy.
 
+        Args:
+            data: `body_bytes` bytes, as `encode_body` gives them.
+
+        Returns:
+            uint64, shape (body_bytes / 8,).
+
         Raises:
-            BodyError: these bytes are no body of this suite.
+            BodyError: these bytes are no body of this suite: their length is wrong, or in
+                `paillier` a residue is not below n.
         """
         if len(data) != self.body_bytes:
             raise BodyError(f"{len(data)} bytes instead of {self.body_bytes}")
@@ -119,6 +178,9 @@ class Suite(ABC):
 
     def check_release(self, data: bytes) -> None:
         """Look at a release as it comes in, while its sender is known.
+
+        Args:
+            data: `release_bytes` bytes, as `OneTimeMask.release` gives them.
 
         Raises:
             ReleaseError: length, range or a common factor with n.
@@ -134,8 +196,9 @@ class Suite(ABC):
 
         Raises:
             ReleaseError: a length is wrong.
+            ValueError: no releases.
         """
-        rows = [paillier.decode_ciphertexts(data, self.n_ciphertexts, self.n) for data in releases]
+        rows = (paillier.decode_ciphertexts(data, self.n_ciphertexts, self.n) for data in releases)
         return paillier.product(rows, self.n)
 
     @abstractmethod
@@ -146,7 +209,7 @@ class Suite(ABC):
 
         Args:
             private_key: belongs to the suite's public key.
-            body: sum of the contributors' bodies; left as it is.
+            body: uint64, shape (body_bytes / 8,): sum of the contributors' bodies; left as it is.
             product: of the releases of exactly these contributors.
             n_contributors: 1..max_contributors.
 
@@ -157,7 +220,9 @@ class Suite(ABC):
             SumError: in `hybrid` "key range" (a release is bad or missing) or "noise" (a body is);
                 in `paillier` "plaintext range" (either is, they look alike) or "range" (a value
                 is more than these contributors can have); in both "padding" (a body is bad).
-            ValueError: too many contributors, or a foreign private key.
+            BodyError: `body` has another type or shape.
+            ValueError: too many contributors, a product of another length, or a foreign private
+                key.
         """
 
     def _obfuscators(self, random: Random, stock: Obfuscators | None) -> list[int]:
@@ -167,7 +232,17 @@ class Suite(ABC):
             raise ValueError("obfuscators of another public key")
         return stock.take(self.n_ciphertexts, random)
 
-    def _check_opening(self, private_key: PaillierPrivateKey, n_contributors: int) -> None:
+    def _check_body(self, body: Body) -> None:
+        n_words = self.body_bytes // 8
+        if body.dtype != np.uint64 or body.shape != (n_words,):
+            raise BodyError(f"{body.dtype}{body.shape} instead of uint64 ({n_words},)")
+
+    def _check_opening(
+        self, private_key: PaillierPrivateKey, body: Body, product: Product, n_contributors: int
+    ) -> None:
+        self._check_body(body)
+        if len(product) != self.n_ciphertexts:
+            raise ValueError(f"{len(product)} ciphertexts instead of {self.n_ciphertexts}")
         if not 1 <= n_contributors <= self.max_contributors:
             raise ValueError(f"{n_contributors} contributors, not 1 to {self.max_contributors}")
         if private_key.public_key.n != self.n:

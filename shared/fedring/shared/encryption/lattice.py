@@ -55,6 +55,9 @@ class Ring:
 
         Args:
             key: int64, shape (N,), small: |value| <= 2,048.
+
+        Returns:
+            complex128, shape (N / 2,).
         """
         return self._forward(key)
 
@@ -63,10 +66,12 @@ class Ring:
 
         Args:
             polynomials: uint64, shape (k, N).
-            transform: of the key.
+            transform: of the key; the product is exact for coefficients up to 1,037.
 
         Returns:
             uint64, shape (k, N).
+
+        Source: docs/encryption.md, section 7, for the bound and its proof.
         """
         limbs = np.empty((len(self.split), *polynomials.shape), np.int64)
         rest = polynomials.view(np.int64)
@@ -140,6 +145,9 @@ def exact_product(polynomial: Words, key: SumVector) -> Words:
     Args:
         polynomial: uint64, shape (N,), N <= 2**21.
         key: int64, shape (N,), |value| < 2**11.
+
+    Returns:
+        uint64, shape (N,).
     """
     length = len(polynomial)
 
@@ -169,12 +177,25 @@ def expansion_seed(announce_digest: bytes) -> bytes:
 
     Args:
         announce_digest: 32 bytes; whoever made the announce cannot steer the polynomials.
+
+    Returns:
+        32 bytes: SHA-256 (FIPS 180-4) of a name and the digest.
     """
     return hashlib.sha256(b"fedring/1 lattice\0" + announce_digest).digest()
 
 
 def expand(seed: bytes, first: int, count: int, dimension: int) -> Words:
-    """Uniform public polynomials number `first` to `first + count - 1`: uint64, (count, N)."""
+    """Uniform public polynomials: number j is the keystream number j of the seed.
+
+    Args:
+        seed: 32 bytes, see `expansion_seed`.
+        first: number of the first, 0 or more.
+        count: how many, 1 or more.
+        dimension: N.
+
+    Returns:
+        uint64, shape (count, N).
+    """
     rows = [Stream(seed, number).words(dimension) for number in range(first, first + count)]
     return np.stack(rows)
 
@@ -186,7 +207,11 @@ def centred_binomial(stream: Stream, count: int, eta: int) -> SumVector:
 
     Args:
         stream: consumed by `count` words.
+        count: how many, 0 or more.
         eta: 1..32.
+
+    Source: Alkim, Ducas, Poeppelmann, Schwabe, "Post-quantum key exchange - a new hope", 2016, for
+        noise of this law; why 21, docs/encryption.md, section 5.
     """
     values = _ones(stream.words(count) >> np.uint64(64 - 2 * eta)).astype(np.int64)
     values -= eta

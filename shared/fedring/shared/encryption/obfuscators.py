@@ -9,7 +9,7 @@ of a ciphertext. The keys that it will hide are drawn later, by `prepare`: what 
 worth nothing to anybody until then.
 
 Each serves once. Two ciphertexts under one obfuscator tell the difference of their plaintexts,
-which are keys, to whoever sees both.
+which are keys, to whoever sees both. So a process that was forked begins with none.
 
 Not protected: obfuscators are Python integers, which cannot be overwritten; used and erased ones
 linger in freed memory until that is used again.
@@ -17,6 +17,7 @@ linger in freed memory until that is used again.
 
 from __future__ import annotations
 
+import os
 import threading
 
 from fedring.shared.encryption.paillier import fixed_base
@@ -34,10 +35,11 @@ class Obfuscators:
         self.n = n
         self._ready: list[int] = []
         self._erased = False
+        self._process = os.getpid()
         self._changing = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._ready)
+        return len(self._ready) if self._process == os.getpid() else 0
 
     def __repr__(self) -> str:
         return f"<{len(self)} obfuscators>"
@@ -57,6 +59,7 @@ class Obfuscators:
         while len(self) < count and not self._erased and not stop.is_set():
             made = base.obfuscator(stream.read)
             with self._changing:
+                self._leave_to_parent()
                 if len(self) < count and not self._erased:
                     self._ready.append(made)
 
@@ -68,6 +71,7 @@ class Obfuscators:
             random: `os.urandom`, asked for one seed if some are missing.
         """
         with self._changing:
+            self._leave_to_parent()
             taken = [self._ready.pop() for _ in range(min(count, len(self._ready)))]
         if len(taken) < count:
             base = fixed_base(self.n)
@@ -79,4 +83,9 @@ class Obfuscators:
         """Drop all, for good: nothing comes in any more, not even what is being made."""
         with self._changing:
             self._erased = True
+            self._ready.clear()
+
+    def _leave_to_parent(self) -> None:
+        if self._process != (process := os.getpid()):
+            self._process = process
             self._ready.clear()

@@ -88,10 +88,10 @@ class PackedPaillier(Suite):
 
     def add_values(self, body: Body, values: IntVector) -> None:
         packed = packing.pack_digits(values.astype(np.int64), self.n, self._slot_bits)
-        self._add(body, packed)
+        self._add_residues(body, packed)
 
-    def add(self, total: Body, body: Body) -> None:
-        self._add(total, self._residues(body))
+    def _add(self, total: Body, body: Body) -> None:
+        self._add_residues(total, self._residues(body))
 
     def decode_body(self, data: bytes | bytearray | memoryview) -> Body:
         body = super().decode_body(data)
@@ -103,7 +103,7 @@ class PackedPaillier(Suite):
     def open(
         self, private_key: PaillierPrivateKey, body: Body, product: Product, n_contributors: int
     ) -> SumVector:
-        self._check_opening(private_key, n_contributors)
+        self._check_opening(private_key, body, product, n_contributors)
         key = paillier.decrypt(private_key, product)
         plaintexts = [
             (residue - masked_by) % self.n
@@ -124,7 +124,7 @@ class PackedPaillier(Suite):
             raise SumError("range", f"a value of magnitude {largest}, above {bound}")
         return values
 
-    def _add(self, total: Body, residues: Iterable[int]) -> None:
+    def _add_residues(self, total: Body, residues: Iterable[int]) -> None:
         pairs = zip(self._residues(total), residues, strict=True)
         total[:] = self._words((first + second) % self.n for first, second in pairs)
 

@@ -152,9 +152,10 @@ def unpack_digits(
     digits = np.empty((len(plaintexts), per_plaintext), np.int64)
     for row, plaintext in enumerate(plaintexts):
         total = (plaintext if plaintext <= modulus // 2 else plaintext - modulus) + offset
-        if total < 0 or total >> (per_plaintext * digit_bits):
+        above, within = gmpy2.f_divmod_2exp(gmpy2.mpz(total), per_plaintext * digit_bits)
+        if above:
             raise SumError(check, f"bits above the top digit in plaintext {row}")
-        lifted = gmpy2.unpack(gmpy2.mpz(total), digit_bits)
+        lifted = gmpy2.unpack(within, digit_bits)
         digits[row] = -half
         digits[row, : len(lifted)] += np.array(lifted, np.int64)
     flat = digits.reshape(-1)

@@ -1,9 +1,7 @@
 """Paillier's cryptosystem on the key types of `phe`, with randomness from a fixed-base table.
 
-A ciphertext is (1 + n)**m * h_s**x mod n**2 (Damgard, Jurik, Nielsen, "A generalization of
-Paillier's public-key system with applications to electronic voting", 2010): ordinary
-Paillier, which `phe` decrypts and adds. h_s is fixed for a key, so powers of it come out of a
-table, in a twentieth of the time.
+A ciphertext is (1 + n)**m * h_s**x mod n**2: ordinary Paillier, which `phe` decrypts and adds. h_s
+is fixed for a key, so powers of it come out of a table, in a twentieth of the time.
 
 x is uniform in [0, 2**(k / 2)) for a modulus of k bits, the published, conservative size. It must
 come from a stream that makes nothing else: whoever chose n may know how to compute x.
@@ -11,6 +9,10 @@ come from a stream that makes nothing else: whoever chose n may know how to comp
 Not protected: a device that encrypts under a badly made key, towards everybody but the owner of
 the key. Towards the owner nothing here protects anything; there the pads of the release do. Not
 constant in time: table look-ups follow the digits of x. Not safe from a quantum computer.
+
+Source: Damgard, Jurik, Nielsen, "A generalization of Paillier's public-key system with applications
+to electronic voting", Int. J. Inf. Security 9(6), 2010, section 4.1 for p, q, h and short x, 4.2
+for tables; docs/encryption.md, section 10, says what was seen of it.
 """
 
 from __future__ import annotations
@@ -49,6 +51,9 @@ def generate_key(bits: int, *, random: Random) -> PaillierPrivateKey:
     Args:
         bits: size of n, even, 64 or more; 3072 gives 128 bits of security.
         random: `os.urandom`, or a seeded stream in tests.
+
+    Raises:
+        ValueError: there is no key of this size.
     """
     if bits < 64 or bits % 2:
         raise ValueError(f"a Paillier modulus has an even number of bits from 64 on, not {bits}")
@@ -185,6 +190,13 @@ class FixedBase:
         """So many, as `obfuscator` makes one after the other; a tenth sooner.
 
         Row by row through the table: a row stays in a cache while all make use of it.
+
+        Args:
+            count: 0 or more.
+            random: as `obfuscator` takes it.
+
+        Returns:
+            `count` integers in [1, n**2), each a power of h_s.
         """
         n_bytes = len(self._table) * USES
         digits = [
@@ -222,6 +234,9 @@ class FixedBase:
         Args:
             plaintext: in [0, n).
             random: as `obfuscator` takes it.
+
+        Returns:
+            In [1, n**2).
         """
         (ciphertext,) = add_plain([self.obfuscator(random)], [plaintext], self.n)
         return ciphertext
@@ -231,7 +246,14 @@ _building = threading.Lock()
 
 
 def fixed_base(n: int) -> FixedBase:
-    """The table for n, built once a process (0.4 s and 20 MB at 3072 bits), two kept."""
+    """The table for n, built once a process (0.4 s and 20 MB at 3072 bits), two kept.
+
+    Args:
+        n: the modulus; what `check_public_key` lets through.
+
+    Raises:
+        PublicKeyError: as `FixedBase` does.
+    """
     with _building:  # or two threads would build the same one
         return _fixed_base(n)
 
@@ -242,7 +264,16 @@ def _fixed_base(n: int) -> FixedBase:
 
 
 def add_plain(ciphertexts: Sequence[int], plaintexts: Sequence[int], n: int) -> Ciphertexts:
-    """Ciphertexts of the sums with plaintexts in [0, n): each times (1 + n)**plaintext."""
+    """Ciphertexts of the sums with plaintexts: each times (1 + n)**plaintext.
+
+    Args:
+        ciphertexts: integers in [1, n**2).
+        plaintexts: as many, in [0, n).
+        n: the modulus.
+
+    Raises:
+        ValueError: there are more of the one than of the other.
+    """
     square = gmpy2.mpz(n) ** 2
     return tuple(
         int(ciphertext * (1 + n * gmpy2.mpz(plaintext)) % square)
@@ -251,21 +282,39 @@ def add_plain(ciphertexts: Sequence[int], plaintexts: Sequence[int], n: int) -> 
 
 
 def product(rows: Iterable[Ciphertexts], n: int) -> Ciphertexts:
-    """Ciphertexts of the sums, column by column."""
+    """Ciphertexts of the sums, column by column; of the rows one is held at a time.
+
+    Args:
+        rows: one or more, of one length.
+        n: the modulus.
+
+    Raises:
+        ValueError: rows of different lengths, or none.
+    """
     square = gmpy2.mpz(n) ** 2
-    columns = []
-    for column in zip(*rows, strict=True):
-        total = gmpy2.mpz(1)
-        for ciphertext in column:
-            total = total * ciphertext % square
-        columns.append(int(total))
-    return tuple(columns)
+    totals: list[gmpy2.mpz] = []
+    for row in rows:
+        if not totals:
+            totals = [gmpy2.mpz(1)] * len(row)
+        totals = [
+            total * ciphertext % square for total, ciphertext in zip(totals, row, strict=True)
+        ]
+    if not totals:
+        raise ValueError("a product of nothing")
+    return tuple(map(int, totals))
 
 
 def decrypt(private_key: PaillierPrivateKey, ciphertexts: Iterable[int]) -> list[int]:
-    """The plaintexts, in [0, n); by phe itself, which goes through p**2 and q**2.
+    """The plaintexts; by phe itself, which goes through p**2 and q**2.
 
     Side by side on the cores of this machine; other threads run meanwhile.
+
+    Args:
+        private_key: of the pair under which they were encrypted.
+        ciphertexts: integers in [1, n**2) that are units, as `check_ciphertexts` lets them through.
+
+    Returns:
+        As many integers in [0, n), in the same order.
     """
 
     def decrypted(ciphertext: int) -> int:
@@ -275,8 +324,13 @@ def decrypt(private_key: PaillierPrivateKey, ciphertexts: Iterable[int]) -> list
 
     if private_key.public_key.n.bit_length() < LEAST_KEY_BITS:  # a simulation's: sooner done alone
         return [decrypted(ciphertext) for ciphertext in ciphertexts]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(decrypted, ciphertexts))
+    return list(_decrypting_threads(os.getpid()).map(decrypted, ciphertexts))
+
+
+@functools.lru_cache(maxsize=1)
+def _decrypting_threads(_process: int) -> ThreadPoolExecutor:
+    """The same for all decryptions of a process: gmpy2 loses some kilobytes with each thread."""
+    return ThreadPoolExecutor(os.cpu_count(), "decrypting")
 
 
 def ciphertext_bytes(n: int) -> int:
@@ -285,7 +339,11 @@ def ciphertext_bytes(n: int) -> int:
 
 
 def encode_ciphertexts(ciphertexts: Iterable[int], n: int) -> bytes:
-    """Big-endian, each of `ciphertext_bytes(n)`, one after the other."""
+    """Big-endian, each of `ciphertext_bytes(n)`, one after the other.
+
+    Raises:
+        OverflowError: one needs more bytes than a ciphertext modulo n**2 has.
+    """
     size = ciphertext_bytes(n)
     return b"".join(ciphertext.to_bytes(size, "big") for ciphertext in ciphertexts)
 

@@ -6,9 +6,10 @@ Security level: 128 bits and more against known classical attacks.
 - Core-SVP estimate of the primal attack (0.292 x block size), secret and noise of sigma 3.24:
   block size 716, 2**209. Knowing the sum of two keys and noises leaves sigma 2.29 and 2**204.
   The table's own row by the same estimate: 2**95.
-- Estimated 2026-11 by the formulas of the NewHope specification (version 1.0, 2018, sections 4.2.1
-  and 4.2.3), the same as the Lattice Estimator finds; `scripts/estimate` computes it, a test holds
-  it here. docs/encryption.md, sections 4 and 5, has the rest. Not reviewed by outsiders.
+- Estimated 2026-11 by the formulas of Alkim, Ducas, Poeppelmann, Schwabe, "Post-quantum key
+  exchange - a new hope", 2016, sections 6.1 and 6.3, the same as the Lattice Estimator finds;
+  `scripts/estimate` computes it, a test holds it here. docs/encryption.md, sections 4, 5 and 10,
+  has the rest. Not reviewed by outsiders.
 
 Not protected: anything against a quantum computer as a whole (Paillier and X25519 fall to one).
 """
@@ -82,8 +83,9 @@ PRODUCTION = Parameters()
 PADDING = 32
 """Coefficients behind the last used one; they carry nothing and must decrypt to 0."""
 
-MAX_VALUES = 1 << 24
-"""Longest vector of values: bounds what an announce can make a board set aside (64 MiB)."""
+MAX_VALUES = (1 << 24) - 2 * PADDING
+"""Longest vector of values: bounds what an announce can make a board set aside. At 16 bits, two to
+a coefficient, its body has 64 MiB."""
 
 LEAST_KEY_BITS = 2048
 MOST_KEY_BITS = 4096

@@ -3,6 +3,11 @@
 A seed costs one read from the system; the stream behind it is four times faster than reading
 the system's randomness for a whole mask. ChaCha20 because small boards have no AES instructions.
 What needs to stay independent (lattice keys, Paillier randomness) gets a seed of its own.
+
+Not protected: a seed or a key of the cipher in freed memory; Python cannot overwrite bytes.
+
+Source: ChaCha20 of RFC 8439, sections 2.3 and 2.4, with four zero bytes and the stream's number as
+its nonce. No stream here comes near 256 GiB, where the RFC's block counter ends.
 """
 
 from __future__ import annotations
@@ -24,11 +29,15 @@ SEED_BYTES = 32
 
 
 class Stream:
-    """The ChaCha20 keystream of a seed; `repr` shows neither.
+    """The ChaCha20 keystream of a seed; `repr` shows neither. For one thread at a time.
 
     Args:
         seed: 32 bytes.
         number: which of the 2**64 streams of this seed.
+
+    Raises:
+        ValueError: a seed of another length.
+        OverflowError: there is no stream of this number.
     """
 
     def __init__(self, seed: bytes, number: int = 0) -> None:
@@ -40,7 +49,7 @@ class Stream:
         return "Stream(...)"
 
     def read(self, n_bytes: int) -> bytes:
-        """The next bytes; a `Random` of its own."""
+        """So many of the next bytes, 0 or more; as a method of one stream it is a `Random`."""
         return self._cipher.update(bytes(n_bytes))
 
     def words(self, n_words: int) -> Words:

@@ -18,6 +18,9 @@ _KNOWN: dict[str, type[Suite]] = {known.name: known for known in (Hybrid, Packed
 SUITES = tuple(_KNOWN)
 """Names; the first is the default."""
 
+TINIEST_KEY_BITS = 64
+"""What the layouts need; for security see `check_public_key`."""
+
 
 def max_values(name: str) -> int:
     """Longest vector that a suite of this name takes.
@@ -56,6 +59,8 @@ def suite(
     most = max_values(name)
     if bits not in LAYOUTS:
         raise ProtocolError(f"values of {bits} bits, not 8 or 16")
+    if (key_bits := public_key.n.bit_length()) < TINIEST_KEY_BITS:
+        raise ProtocolError(f"a Paillier modulus of {key_bits} bits holds no value")
     if not 1 <= n_values <= most:
         raise ProtocolError(f"{n_values} values, suite {name} takes 1 to {most}")
     if len(announce_digest) != 32:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from fedring.shared.errors import DataError
 from fedring.shared.models import Floats
+from fedring.shared.texts import nearest
 
 Origin: TypeAlias = Path | str
 
@@ -151,8 +151,8 @@ def columns_of(origin: Origin, wanted: Sequence[str], found: Sequence[str]) -> l
     times = Counter(found)
     absent = [name for name in wanted if name not in times]
     if absent:
-        near = {name: get_close_matches(name, found[:_COMPARED], n=1) for name in absent[:3]}
-        guesses = [f"`{name}`: did you mean `{close[0]}`?" for name, close in near.items() if close]
+        near = {name: nearest(name, found[:_COMPARED]) for name in absent[:3]}
+        guesses = [f"`{name}`: did you mean `{close}`?" for name, close in near.items() if close]
         if len(found) == 1 and ";" in found[0]:
             guesses = ["columns are separated by commas, not semicolons"]
         where = " of the file" if isinstance(origin, Path) else ""
@@ -182,11 +182,11 @@ def class_of(origin: Origin, place: str, label: str, classes: Mapping[str, int])
     """
     if label in classes:
         return classes[label]
-    close = get_close_matches(label, classes, n=1)
+    close = nearest(label, classes)
     raise DataError(
         f"{origin}: {place}: the model knows no class {label!r}",
         name="data.unknown-class",
-        hint=f"did you mean {close[0]!r}?" if close else f"it knows {_listed(list(classes))}",
+        hint=f"did you mean {close!r}?" if close else f"it knows {_listed(list(classes))}",
     )
 
 

@@ -4,6 +4,7 @@
 """
 
 from fedring.lab.simulate.watch.checks import Broken, require
+from fedring.lab.simulate.watch.liveness import can_form_a_ring
 from fedring.lab.simulate.watch.watch import Watch
 
-__all__ = ["Broken", "Watch", "require"]
+__all__ = ["Broken", "Watch", "can_form_a_ring", "require"]

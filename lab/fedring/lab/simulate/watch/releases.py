@@ -11,7 +11,7 @@ from fedring.lab.simulate.reading import digest_of, message_in
 from fedring.lab.simulate.watch.bodies import Bodies
 from fedring.lab.simulate.watch.checks import Check, RoundOf, require, round_of
 from fedring.shared.errors import SumError
-from fedring.shared.messages import Hop, List, Message, Ready, Release, Roster
+from fedring.shared.messages import Chunk, Hop, List, Message, Ready, Release, Roster
 from fedring.shared.pairwise import unseal
 
 
@@ -21,6 +21,7 @@ class Releases(Check):
         self._bodies = bodies
         self._announcing: dict[RoundOf, Announcing] = {}
         self._in_tokens: set[tuple[str, RoundOf]] = set()
+        self._last_chunks: dict[bytes, int] = {}
         self._rosters: dict[bytes, Mapping[int, Ready]] = {}
         self._lists: dict[bytes, List] = {}
         self._given: dict[bytes, dict[int, Release]] = {}
@@ -41,7 +42,9 @@ class Releases(Check):
 
     def device_sent(self, device: str, message: Message, data: bytes, /) -> None:
         match message:
-            case Hop():
+            case Hop(n_chunks=n_chunks):
+                self._last_chunks[digest_of(data)] = n_chunks - 1
+            case Chunk(hop=hop, index=index) if index == self._last_chunks[hop]:
                 self._in_tokens.add((device, round_of(message)))
             case Release() if data not in self._seen:
                 self._seen.add(data)

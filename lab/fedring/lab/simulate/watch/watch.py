@@ -20,8 +20,9 @@ is checked how:
 6. *Exact or nothing, once* (`sums`): what was opened is the sum of the vectors before masking, in
    integers; the model that was stored is the one before plus the mean; no contribution is in two
    sums.
-7. *Liveness* (`liveness`): a round in which nothing went wrong ends in a sum over all its rings.
-   That every round ends by its deadline is seen by whoever runs the clock (`running`).
+7. *Liveness* (`liveness`): a ring is void only for a cause that was seen at a moment that explains
+   it, and a round in which nothing went wrong ends in a sum over all its rings. Each ring ends by
+   its deadline; that every round does is seen by whoever runs the clock (`running`).
 8. *Bounds* (`bounds`): tokens held and under way, messages sent in a round. Memory and disk of
    real processes, hostile members: tests/simulation/test_hostile_member.py, tests/integration.
 9. *The history is a chain* (`sums`): the store's versions are those that rounds have made, each on

@@ -1,0 +1,1 @@
+"""How a board gets its certificate, and the next one."""

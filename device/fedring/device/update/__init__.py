@@ -1,0 +1,1 @@
+"""Putting newer software onto a board, and going back when it does not hold."""

@@ -1,0 +1,1 @@
+"""Bundles: fedring and every package it needs on a board, ready to run, made on the desk."""

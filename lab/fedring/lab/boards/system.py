@@ -1,0 +1,131 @@
+"""Programs of this system that must be there, and must succeed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from fedring.shared.errors import UserError
+
+PATH: Final = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+"""Debian keeps programs for administrators where a user's PATH does not look."""
+
+CONTAINERS: Final = {
+    "ip": "iproute2",
+    "mcopy": "mtools",
+    "mke2fs": "e2fsprogs",
+    "mkfs.vfat": "dosfstools",
+    "mmdebstrap": "mmdebstrap",
+    "nsenter": "util-linux",
+    "sfdisk": "fdisk",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "systemd-nspawn": "systemd-container",
+    "unshare": "util-linux",
+}
+"""What boards as containers need: package of Debian by program."""
+TRANSLATION: Final = {
+    "mmdebstrap": "mmdebstrap",
+    "proot": "proot",
+    "qemu-aarch64-static": "qemu-user-static",
+}
+"""What programs of an arm64 board need that run here, one by one."""
+EMULATION: Final = CONTAINERS | {
+    "cpio": "cpio",
+    "depmod": "kmod",
+    "qemu-aarch64-static": "qemu-user-static",
+    "qemu-img": "qemu-utils",
+    "qemu-system-aarch64": "qemu-system-arm",
+}
+"""What a whole arm64 board needs beside its server: its tree's own scripts are translated, too."""
+PACKAGES: Final = TRANSLATION | EMULATION
+"""All of them."""
+
+
+def missing_programs(needed: Mapping[str, str]) -> dict[str, str]:
+    """Give the programs that are needed and not on this machine, each with its package."""
+    return {name: package for name, package in needed.items() if not _find(name)}
+
+
+def installing(packages: Iterable[str]) -> str:
+    """Give the command that installs packages."""
+    return f"sudo apt-get install {' '.join(sorted(set(packages)))}"
+
+
+def demand(needed: Mapping[str, str]) -> None:
+    """Go on only where all programs are on this machine.
+
+    Raises:
+        UserError: some are not; names them, and how to install them.
+    """
+    missing = missing_programs(needed)
+    if missing:
+        raise UserError(
+            f"not on this machine: {', '.join(missing)}",
+            name="process.missing-program",
+            hint=installing(missing.values()),
+        )
+
+
+def program(name: str) -> str:
+    """Give the path of a program.
+
+    Raises:
+        UserError: it is not installed; says which package has it.
+    """
+    found = _find(name)
+    if found is None:
+        raise UserError(
+            f"no program {name} on this machine",
+            name="process.missing-program",
+            hint=installing([PACKAGES.get(name, name)]),
+        )
+    return found
+
+
+def run(
+    name: str,
+    *arguments: str | Path,
+    data: bytes = b"",
+    timeout_s: float = 120.0,
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """Run a program to its end and give what it prints.
+
+    Args:
+        name: of the program, or its path.
+        arguments: of the program.
+        data: what it reads.
+        timeout_s: how long it may take.
+        environment: instead of ours.
+
+    Raises:
+        RuntimeError: it fails; with what it said.
+        TimeoutError: it does not end in time; it is killed.
+    """
+    command = [program(name), *arguments]
+    try:
+        done = subprocess.run(  # noqa: S603  # no shell, and what runs is what this lab names
+            command,
+            input=data,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+            env=environment,
+        )
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"{name} still ran after {timeout_s:.0f} s: {command}") from None
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).decode(errors="replace").strip()[-2000:]
+        raise RuntimeError(
+            f"{name} ended with {done.returncode}: {' '.join(map(str, command))}\n{said}"
+        )
+    return done.stdout.decode(errors="replace")
+
+
+def _find(name: str) -> str | None:
+    return shutil.which(name, path=PATH)
