@@ -204,3 +204,10 @@ def test_errors_are_in_order_and_each_says_something() -> None:
     page = (PROJECT / "docs" / "errors.md").read_text()
     assert documented_errors() == sorted(documented_errors())
     assert all(text.strip() for text in re.split(r"^##+ .*$", page, flags=re.MULTILINE))
+
+
+def test_no_file_is_a_link() -> None:
+    """Archives, and some ways of copying a checkout, make a text file of a link."""
+    tops = [path for path in PROJECT.iterdir() if not path.name.startswith(".")]
+    links = [path for top in tops for path in (top, *top.rglob("*")) if path.is_symlink()]
+    assert links == []

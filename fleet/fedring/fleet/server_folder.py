@@ -17,7 +17,6 @@ each change, and the manifest with them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Final
 
@@ -178,4 +177,7 @@ def _template(fleet: str) -> str:
 
 
 def _shipped(name: str) -> bytes:
-    return resources.files("fedring.fleet").joinpath("broker", name).read_bytes()
+    """A wheel carries the broker's files in this package; a checkout has them in broker_config/."""
+    packed = Path(__file__).parent / "broker" / name
+    file = packed if packed.is_file() else Path(__file__).parents[3] / "broker_config" / name
+    return file.read_bytes()
