@@ -242,29 +242,29 @@ class Case:
         return opened
 
 
-ABOVE = {"hybrid": 12 * 42, "paillier": 27 * 18}
-"""Bits of all digits of a plaintext."""
-LAST_OF_KEY = 12 * 22
-"""Bits of the digits that a key of 64 values has in its second plaintext."""
+ABOVE = {"hybrid": 2347**45, "paillier": 1 << 27 * 18}
+"""What a digit above the top one of a plaintext would count."""
+BEHIND_KEY = 2347**19
+"""What a digit counts behind the last one that a key of 64 values has in its second plaintext."""
 
 CASES = {
-    "hybrid, bits above the digits": Case(
+    "hybrid, above the digits": Case(
         "hybrid",
         "key range",
-        "bits above the top digit",
-        both(with_values(v0=1), with_plaintext(0, 1 << ABOVE["hybrid"])),
+        "reaches above the top digit",
+        both(with_values(v0=1), with_plaintext(0, ABOVE["hybrid"])),
     ),
-    "hybrid, bits below nothing": Case(
+    "hybrid, below the digits": Case(
         "hybrid",
         "key range",
-        "bits above the top digit",
-        both(with_values(v0=1), with_plaintext(0, -(1 << ABOVE["hybrid"]) % N)),
+        "reaches above the top digit",
+        both(with_values(v0=1), with_plaintext(0, -ABOVE["hybrid"] % N)),
     ),
     "hybrid, a digit behind the key": Case(
         "hybrid",
         "key range",
         "digits behind the last one",
-        both(with_values(v0=1), with_plaintext(1, 1 << LAST_OF_KEY)),
+        both(with_values(v0=1), with_plaintext(1, BEHIND_KEY)),
     ),
     "hybrid, a large key": Case(
         "hybrid", "key range", "a sum of keys of", both(with_values(v0=1), with_key_value_300)
@@ -286,17 +286,17 @@ CASES = {
         "hybrid", "range", "an update value of magnitude", with_values(v1=3 * 32767)
     ),
     # a release that is off by this much: the first value as well
-    "paillier, bits above the slots": Case(
+    "paillier, above the slots": Case(
         "paillier",
         "plaintext range",
-        "bits above the top digit",
-        with_plaintext(0, (1 << ABOVE["paillier"]) + 1),
+        "reaches above the top digit",
+        with_plaintext(0, ABOVE["paillier"] + 1),
     ),
-    "paillier, bits below nothing": Case(
+    "paillier, below the slots": Case(
         "paillier",
         "plaintext range",
-        "bits above the top digit",
-        with_plaintext(0, (1 - (1 << ABOVE["paillier"])) % N),
+        "reaches above the top digit",
+        with_plaintext(0, (1 - ABOVE["paillier"]) % N),
     ),
     "paillier, range, of whatever vectors": Case(
         "paillier", "range", "a value of magnitude", with_values(v1=3 * 32767), alone=True

@@ -300,7 +300,7 @@ each_suite = pytest.mark.parametrize("name", SUITES)
 def test_whatever_happens_nothing_serves_twice(name: str, steps: list[str]) -> None:
     device = run(name, *steps)
     device.check()
-    assert all(len(made.ciphertexts) == (2 if name == "paillier" else 4) for made in device.made)
+    assert all(len(made.ciphertexts) == (2 if name == "paillier" else 3) for made in device.made)
 
 
 @each_suite

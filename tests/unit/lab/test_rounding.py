@@ -114,7 +114,7 @@ def test_opening_leaves_the_noise_as_it_is() -> None:
     )
     largest = int(PRODUCTION.bound(contributors))
     key = np.full(N, largest)
-    packed = packing.pack_digits(key, n, PRODUCTION.key_digit_bits)
+    packed = packing.pack_digits(key, n, PRODUCTION.key_radix)
     ciphertexts = tuple((1 + n * plaintext) % n**2 for plaintext in packed)
     public = lattice.expand(lattice.expansion_seed(bytes(32)), 0, 2, N)
     mask = np.concatenate([exact_product(polynomial, key) for polynomial in public])

@@ -128,10 +128,23 @@ def test_streams_hide_their_seed() -> None:
     assert int(Stream(bytes(32)).words(1)[0]).to_bytes(8, "little").hex() == "76b8e0ada0f13d90"
 
 
+def test_the_radix_of_keys() -> None:
+    radix, digits = PRODUCTION.key_radix, 274
+    assert radix**digits <= 2 ** (3072 - 4) < (radix + 1) ** digits
+    assert 14 * digits < PRODUCTION.dimension <= 15 * digits
+    least_for_14 = -(-PRODUCTION.dimension // 14)
+    assert (2 * 1036 + 1) ** least_for_14 > 2 ** (3072 - 4)
+    # how seldom what is uniform modulo n, n of 3,072 bits, passes for a sum of keys
+    for n_contributors, bits in ((1024, 52), (512, 188), (16, 874)):
+        passing = 2 * int(PRODUCTION.bound(n_contributors)) + 1
+        assert passing < radix
+        assert passing**digits << bits <= 2 ** (3072 - 1)
+
+
 def test_parameters() -> None:
     assert pytest.approx(3.24, abs=0.001) == PRODUCTION.sigma
     assert PRODUCTION.bound(1) > PRODUCTION.eta
-    assert PRODUCTION.bound(1024) < 1 << (PRODUCTION.key_digit_bits - 1)
+    assert int(PRODUCTION.bound(1024)) == 1036
     with pytest.raises(ValueError, match="power of two"):
         Parameters(dimension=4095)
     with pytest.raises(ValueError, match="8"):

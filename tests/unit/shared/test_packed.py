@@ -266,7 +266,7 @@ def opening(suite_: Suite, numbers: Sequence[int], n_contributors: int = 3) -> l
 def test_a_bit_above_the_top_slot(sign: int) -> None:
     """Every slot is 0, whichever way it is read."""
     suite_ = packed(2 * SLOTS)
-    with pytest.raises(SumError, match="above the top digit in plaintext 1") as caught:
+    with pytest.raises(SumError, match="plaintext 1 reaches above the top digit") as caught:
         opening(suite_, [0, sign << 27 * SLOTS])
     assert caught.value.check == "plaintext range"
 

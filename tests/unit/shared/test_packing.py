@@ -1,17 +1,21 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedring.shared.encryption import packing
-from fedring.shared.encryption.parameters import LAYOUTS
-from fedring.shared.errors import SumError
-from fedring.shared.numbers import SumVector, largest_value
+from fedring.shared.encryption.parameters import LAYOUTS, PRODUCTION
+from fedring.shared.errors import SumCheck, SumError
+from fedring.shared.numbers import largest_value
 
 bits = st.sampled_from((8, 16))
 seeds = st.integers(0, 2**32 - 1)
 MODULUS = (1 << 512) - 569
-DIGIT_BITS = 12
+KEYS = PRODUCTION.key_radix
+SLOTS = {radix: packing.digits_per_plaintext(512, radix) for radix in (KEYS, 1 << 27, 1 << 18)}
+"""Radix of key digits, of both layouts of suite `paillier` -> digits in 512 bits."""
 
 
 @given(bits, st.integers(1, 40), st.integers(1, 6), seeds)
@@ -68,44 +72,111 @@ def test_blocks_do_not_show(bits: int, more: int) -> None:
     assert (packing.read_values(carried, layout)[: len(values)] == values).all()
 
 
-digits = st.lists(st.integers(-2048 // 4, 2047 // 4), min_size=1, max_size=100)
+radices = st.sampled_from((*SLOTS, 2, 3, 1 << 12))
+moduli = st.sampled_from([(1 << bits) - 1 for bits in (256, 512, 2048, 3072, 4096)])
 
 
-def packed(values: SumVector) -> list[int]:
-    return packing.pack_digits(values, MODULUS, DIGIT_BITS)
+def slowly(digits: Sequence[int], modulus: int, radix: int) -> list[int]:
+    """Packed by the definition."""
+    count = 0
+    while radix ** (count + 1) <= 2 ** (modulus.bit_length() - 4):
+        count += 1
+    rows = [digits[start : start + count] for start in range(0, len(digits), count)]
+    return [sum(x * radix**place for place, x in enumerate(row)) % modulus for row in rows]
 
 
-@given(digits, seeds)
-def test_packed_digits_add_up_modulo_n(values: list[int], seed: int) -> None:
-    first = np.array(values, np.int64)
-    second = np.random.default_rng(seed).permutation(first)
-    plaintexts = [(a + b) % MODULUS for a, b in zip(packed(first), packed(second), strict=True)]
-    assert len(plaintexts) == -(-len(values) // 42)
-    total = packing.unpack_digits(plaintexts, len(values), MODULUS, DIGIT_BITS)
-    assert (total == first + second).all()
+@given(radices, moduli, st.integers(1, 700), seeds)
+def test_packing_is_a_sum_of_powers(radix: int, modulus: int, length: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-(radix // 2), (radix + 1) // 2, length)
+    plaintexts = packing.pack_digits(values, modulus, radix)
+    assert plaintexts == slowly(values.tolist(), modulus, radix)
+    assert (packing.unpack_digits(plaintexts, length, modulus, radix) == values).all()
 
 
-@pytest.mark.parametrize(("modulus_bits", "expected"), [(3072, 255), (2048, 170), (512, 42)])
-def test_digits_follow_the_key(modulus_bits: int, expected: int) -> None:
-    assert packing.digits_per_plaintext(modulus_bits, DIGIT_BITS) == expected
+@given(
+    radices,
+    st.lists(st.integers(-(KEYS // 2), KEYS // 2), min_size=1, max_size=100),
+    st.integers(1, 4),
+    seeds,
+)
+def test_packed_digits_add_up_modulo_n(
+    radix: int, sums: list[int], n_pairs: int, seed: int
+) -> None:
+    """Whatever the summands are, as long as the sum is within the range of a digit."""
+    total = np.array(sums, np.int64).clip(-(radix // 2), (radix - 1) // 2)
+    rng = np.random.default_rng(seed)
+    others = rng.integers(-(radix // 2), (radix + 1) // 2, (n_pairs, len(sums)))
+    plaintexts = packing.pack_digits(total, MODULUS, radix)
+    for other in others:
+        for signed in (other, -other):
+            added = slowly(signed.tolist(), MODULUS, radix)
+            plaintexts = [(a + b) % MODULUS for a, b in zip(plaintexts, added, strict=True)]
+    assert (packing.unpack_digits(plaintexts, len(sums), MODULUS, radix) == total).all()
 
 
-@pytest.mark.parametrize("extreme", [-2048, 2047])
-def test_extreme_digits(extreme: int) -> None:
-    values = np.full(42, extreme, np.int64)
-    assert (packing.unpack_digits(packed(values), 42, MODULUS, DIGIT_BITS) == values).all()
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_widest_sum_of_1024_keys(sign: int) -> None:
+    ones, twos = (packing.pack_digits(np.full(64, x), MODULUS, KEYS) for x in (sign, 2 * sign))
+
+    def total(n_twos: int) -> list[int]:
+        n_ones = 1024 - n_twos
+        return [(n_ones * a + n_twos * b) % MODULUS for a, b in zip(ones, twos, strict=True)]
+
+    assert set(packing.unpack_digits(total(149), 64, MODULUS, KEYS)) == {sign * 1173}
+    with pytest.raises(SumError, match="plaintext 0 reaches above the top digit"):
+        packing.unpack_digits(total(150), 64, MODULUS, KEYS)
 
 
 @pytest.mark.parametrize(
-    ("plaintext", "reason"),
+    ("modulus_bits", "radix", "expected"),
     [
-        (1 << (42 * DIGIT_BITS), "above the top digit"),
-        (MODULUS // 2, "above the top digit"),
-        (MODULUS - (1 << (42 * DIGIT_BITS)), "above the top digit"),
-        (1 << (40 * DIGIT_BITS), "behind the last"),
+        (3072, KEYS, 274),
+        (2048, KEYS, 182),
+        (4096, KEYS, 365),
+        (512, KEYS, 45),
+        (256, KEYS, 22),
+        (3072, 1 << 27, 113),
+        (3072, 1 << 18, 170),
+        (2048, 1 << 27, 75),
+        (220, 1 << 27, 8),
+        (219, 1 << 27, 7),
     ],
 )
-def test_what_is_no_sum_of_digits(plaintext: int, reason: str) -> None:
-    with pytest.raises(SumError, match=reason) as caught:
-        packing.unpack_digits([plaintext], 40, MODULUS, DIGIT_BITS)
-    assert caught.value.check == "key range"
+def test_digits_follow_the_key(modulus_bits: int, radix: int, expected: int) -> None:
+    assert packing.digits_per_plaintext(modulus_bits, radix) == expected
+
+
+@pytest.mark.parametrize(
+    ("radix", "extreme"),
+    [(KEYS, -1173), (KEYS, 1173), (1 << 27, -(1 << 26)), (1 << 27, (1 << 26) - 1)],
+)
+def test_extreme_digits(radix: int, extreme: int) -> None:
+    count = SLOTS[radix]
+    values = np.full(count, extreme, np.int64)
+    plaintexts = packing.pack_digits(values, MODULUS, radix)
+    assert len(plaintexts) == 1
+    assert (packing.unpack_digits(plaintexts, count, MODULUS, radix) == values).all()
+
+    values[count // 2] += 1 if extreme > 0 else -1
+    with pytest.raises(ValueError, match=f"in radix {radix}"):
+        packing.pack_digits(values, MODULUS, radix)
+    with pytest.raises(SumError, match="above the top digit"):  # a carry goes all the way up
+        packing.unpack_digits(slowly(values.tolist(), MODULUS, radix), count, MODULUS, radix)
+
+
+@pytest.mark.parametrize("check", ["key range", "plaintext range"])
+@pytest.mark.parametrize("radix", SLOTS)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_is_no_sum_of_digits(radix: int, sign: int, check: SumCheck) -> None:
+    count = SLOTS[radix]
+    for plaintexts, reason in (
+        ([0, radix**count], "plaintext 1 reaches above the top digit"),
+        ([0, MODULUS // 2], "plaintext 1 reaches above the top digit"),
+        ([0, radix ** (count - 2)], "digits behind the last"),
+        ([0, radix ** (count - 1)], "digits behind the last"),
+    ):
+        bad = [sign * plaintext % MODULUS for plaintext in plaintexts]
+        with pytest.raises(SumError, match=reason) as caught:
+            packing.unpack_digits(bad, 2 * count - 2, MODULUS, radix, check=check)
+        assert caught.value.check == check

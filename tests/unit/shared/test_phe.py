@@ -58,13 +58,13 @@ def masked(suite_: Suite, values: Sequence[IntVector]) -> tuple[list[list[int]],
     return bodies, releases
 
 
-def digits(number: int, bits: int, count: int) -> list[int]:
+def digits(number: int, radix: int, count: int) -> list[int]:
     """Balanced, lowest first; nothing may stand above them."""
     found = []
     for _ in range(count):
-        digit = (number + (1 << bits - 1)) % (1 << bits) - (1 << bits - 1)
+        digit = (number + radix // 2) % radix - radix // 2
         found.append(digit)
-        number = (number - digit) >> bits
+        number = (number - digit) // radix
     assert number == 0
     return found
 
@@ -74,8 +74,8 @@ def test_phe_and_plain_integers_open_a_sum_of_suite_hybrid() -> None:
     bodies, releases = masked(suite_of("hybrid", 40), list(values))
     low, high = (KEY.raw_decrypt(number.ciphertext(be_secure=False)) for number in added(releases))
     key = [
-        *digits(low if low < N // 2 else low - N, 12, 42),
-        *digits(high if high < N // 2 else high - N, 12, DIMENSION - 42),
+        *digits(low if low < N // 2 else low - N, 2347, 45),
+        *digits(high if high < N // 2 else high - N, 2347, DIMENSION - 45),
     ]
     assert 0 < max(abs(value) for value in key) <= 3 * 21
     seed = hashlib.sha256(b"fedring/1 lattice\0" + DIGEST).digest()
@@ -90,7 +90,7 @@ def test_phe_and_plain_integers_open_a_sum_of_suite_hybrid() -> None:
         word -= 2**64 if word >= 2**63 else 0
         noise = (word + 2**11) % 2**12 - 2**11
         assert abs(noise) <= 3 * 21
-        opened += digits((word - noise) >> 12, 26, 2)
+        opened += digits((word - noise) >> 12, 1 << 26, 2)
     assert opened[:40] == values.sum(axis=0).tolist()
     assert not any(opened[40:])
 

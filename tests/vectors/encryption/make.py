@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from tests.vectors.encryption import reference
-from tests.vectors.encryption.reference import PaillierKey
+from tests.vectors.encryption.reference import RADIX, PaillierKey
 
 ANNOUNCE = hashlib.sha256(b"announce of the vectors").digest()
 ROSTER = hashlib.sha256(b"roster of the vectors").digest()
@@ -341,9 +341,9 @@ HYBRID: dict[str, tuple[str, Damage]] = {
         lambda s: s.set_release(s.contributors[1].release),
     ),
     "key range-large": ("300 on a key value", lambda s: s.add_to_plaintext(0, 300)),
-    "key range-above": ("bits above the digits", lambda s: s.add_to_plaintext(0, 1 << 12 * 42)),
-    "key range-below": ("the same, negative", lambda s: s.add_to_plaintext(0, -1 << 12 * 42)),
-    "key range-behind": ("past the last digit", lambda s: s.add_to_plaintext(1, 1 << 12 * 22)),
+    "key range-above": ("above the 45 digits", lambda s: s.add_to_plaintext(0, RADIX**45)),
+    "key range-below": ("the same, negative", lambda s: s.add_to_plaintext(0, -(RADIX**45))),
+    "key range-behind": ("past the last digit", lambda s: s.add_to_plaintext(1, RADIX**19)),
 }
 PAILLIER: dict[str, tuple[str, Damage]] = {
     "body-modulus": ("n is no residue", lambda s: s.set_body(s.key.n.to_bytes(64, "little"))),

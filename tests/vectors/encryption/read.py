@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 WORD = 1 << 64
+KEY_RADIX = 2347
 
 
 class RefusedError(Exception):
@@ -43,15 +44,15 @@ def stream(seed: bytes, number: int, n_bytes: int) -> bytes:
     return Cipher(ChaCha20(seed, nonce), None).encryptor().update(bytes(n_bytes))
 
 
-def balanced(number: int, bits: int, count: int) -> tuple[list[int], int]:
+def balanced(number: int, radix: int, count: int) -> tuple[list[int], int]:
     """Signed digits, lowest first, and what stands above them."""
     digits = []
     for _ in range(count):
-        digit = number % (1 << bits)
-        if digit >> (bits - 1):
-            digit -= 1 << bits
+        digit = number % radix
+        if 2 * digit >= radix:
+            digit -= radix
         digits.append(digit)
-        number = (number - digit) >> bits
+        number = (number - digit) // radix
     return digits, number
 
 
@@ -177,7 +178,7 @@ class File:
 class Hybrid:
     def __init__(self, bits: int, key: Paillier, dimension: int, announce: bytes) -> None:
         self.slots, self.slot_bits, self.noise_bits = (2, 26, 12) if bits == 16 else (3, 17, 13)
-        self.per_plaintext = (key.bits - 4) // 12
+        self.per_plaintext = max(m for m in range(key.bits) if KEY_RADIX**m < 2 ** (key.bits - 4))
         self.dimension = dimension
         self.seed = hashlib.sha256(b"fedring/1 lattice\0" + announce).digest()
 
@@ -208,7 +209,7 @@ class Hybrid:
             body[index // self.slots] += value * 2**shift
         plaintexts = [
             sum(
-                value * 4096**place
+                value * KEY_RADIX**place
                 for place, value in enumerate(secret[start:][: self.per_plaintext])
             )
             for start in range(0, self.dimension, self.per_plaintext)
@@ -232,15 +233,15 @@ class Hybrid:
         secret: list[int] = []
         for plaintext in plaintexts:
             digits, above = balanced(
-                plaintext, 12, min(self.per_plaintext, self.dimension - len(secret))
+                plaintext, KEY_RADIX, min(self.per_plaintext, self.dimension - len(secret))
             )
             if above or any(digit**2 > 1050 * n for digit in digits):
                 raise RefusedError("key range")
             secret += digits
         carried: list[int] = []
         for word, product in zip(total, self.times_public(secret, len(total)), strict=True):
-            ((number,), _) = balanced(word - product, 64, 1)
-            ((noise,), packed) = balanced(number, self.noise_bits, 1)
+            ((number,), _) = balanced(word - product, WORD, 1)
+            ((noise,), packed) = balanced(number, 1 << self.noise_bits, 1)
             if noise**2 > 1050 * n:
                 raise RefusedError("noise")
             carried.append(packed)
@@ -249,7 +250,7 @@ class Hybrid:
             raise RefusedError("padding")
         values = []
         for packed in carried[:used]:
-            values += balanced(packed, self.slot_bits, self.slots)[0]
+            values += balanced(packed, 1 << self.slot_bits, self.slots)[0]
         if any(values[n_values:]):
             raise RefusedError("padding")
         return values[:n_values]
@@ -305,7 +306,7 @@ class Packed:
         for residue, plaintext in zip(total, plaintexts, strict=True):
             packed = (residue - plaintext) % self.n
             packed -= self.n if 2 * packed > self.n else 0
-            digits, above = balanced(packed, self.slot_bits, self.slots)
+            digits, above = balanced(packed, 1 << self.slot_bits, self.slots)
             if above:
                 raise RefusedError("plaintext range")
             values += digits

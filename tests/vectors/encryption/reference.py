@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 ETA = 21
 PADDING = 32
-DIGIT_BITS = 12
+RADIX = 2347
 
 
 @dataclass(frozen=True)
@@ -150,9 +150,11 @@ def product(a: Sequence[int], s: Sequence[int], count: int) -> list[int]:
 
 def digits(key: Sequence[int], n: int) -> list[int]:
     """Key values as plaintexts, lowest first."""
-    count = (n.bit_length() - 4) // DIGIT_BITS
+    count = 1
+    while RADIX ** (count + 1) <= 2 ** (n.bit_length() - 4):
+        count += 1
     rows = [key[start : start + count] for start in range(0, len(key), count)]
-    return [sum(x << (DIGIT_BITS * place) for place, x in enumerate(row)) % n for row in rows]
+    return [sum(x * RADIX**place for place, x in enumerate(row)) % n for row in rows]
 
 
 def lattice_mask(

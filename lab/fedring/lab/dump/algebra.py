@@ -110,13 +110,13 @@ class HybridAlgebra(Algebra):
         return lattice.centred_binomial(Stream(seed), parameters.dimension, parameters.eta)
 
     def key(self, plaintexts: Plaintexts, weight: int) -> Vector | None:
-        digit_bits, bound = self._parameters.key_digit_bits, self._parameters.bound(weight)
-        per_plaintext = packing.digits_per_plaintext(self.n.bit_length(), digit_bits)
+        radix, bound = self._parameters.key_radix, self._parameters.bound(weight)
+        per_plaintext = packing.digits_per_plaintext(self.n.bit_length(), radix)
         first = min(per_plaintext, self._parameters.dimension)
         try:  # the first piece alone settles it nearly always
-            if abs(packing.unpack_digits(plaintexts[:1], first, self.n, digit_bits)).max() > bound:
+            if abs(packing.unpack_digits(plaintexts[:1], first, self.n, radix)).max() > bound:
                 return None
-            key = packing.unpack_digits(plaintexts, self._parameters.dimension, self.n, digit_bits)
+            key = packing.unpack_digits(plaintexts, self._parameters.dimension, self.n, radix)
         except SumError:
             return None
         return key if abs(key).max() <= bound else None
@@ -170,8 +170,8 @@ class PackedAlgebra(Algebra):
         layout = LAYOUTS[announce.bits]
         self._n_values = announce.n_values
         self._largest = largest_value(announce.bits)
-        self._slot_bits = layout.slot_bits + GUARD_BITS
-        self._slots = packing.digits_per_plaintext(self.n.bit_length(), self._slot_bits)
+        self._radix = 1 << (layout.slot_bits + GUARD_BITS)
+        self._slots = packing.digits_per_plaintext(self.n.bit_length(), self._radix)
         self._count = -(-announce.n_values // self._slots)
 
     @property
@@ -199,7 +199,7 @@ class PackedAlgebra(Algebra):
         plaintexts = [int(one) for one in (body - key) % self.n]
         try:
             slots = packing.unpack_digits(
-                plaintexts, self._count * self._slots, self.n, self._slot_bits
+                plaintexts, self._count * self._slots, self.n, self._radix
             )
         except SumError:
             return None

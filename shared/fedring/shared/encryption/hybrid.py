@@ -5,7 +5,7 @@ key of N small values, `e` fresh noise, and `a` the public polynomials that all 
 announce share, so that their sums can be added before anything is opened. One `s` serves all
 polynomials of one body, and no second body ever.
 
-release = Paillier(s + pads): 17 ciphertexts at 3072 bits, whatever the model.
+release = Paillier(s + pads): 15 ciphertexts at 3072 bits, whatever the model.
 
 The coordinator learns the sum of the keys, and so of the noises, beside the sum of the values:
 that is what Hint-RLWE is about, and what centred binomial keys leave room for
@@ -74,7 +74,7 @@ class Hybrid(Suite):
     @property
     def n_ciphertexts(self) -> int:
         per_plaintext = packing.digits_per_plaintext(
-            self.n.bit_length(), self._parameters.key_digit_bits
+            self.n.bit_length(), self._parameters.key_radix
         )
         return -(-self._parameters.dimension // per_plaintext)
 
@@ -84,7 +84,7 @@ class Hybrid(Suite):
         obfuscators = self._obfuscators(random, stock)
         key = lattice.centred_binomial(secret, self._parameters.dimension, eta)
 
-        plaintexts = packing.pack_digits(key, self.n, self._parameters.key_digit_bits)
+        plaintexts = packing.pack_digits(key, self.n, self._parameters.key_radix)
         ciphertexts = paillier.add_plain(obfuscators, plaintexts, self.n)
 
         mask: Body = np.empty(self._coefficients, np.uint64)
@@ -117,7 +117,7 @@ class Hybrid(Suite):
             paillier.decrypt(private_key, product),
             self._parameters.dimension,
             self.n,
-            self._parameters.key_digit_bits,
+            self._parameters.key_radix,
         )
         if (largest := int(abs(key).max())) > bound:
             raise SumError("key range", f"a sum of keys of {largest}, above {bound:.0f}")

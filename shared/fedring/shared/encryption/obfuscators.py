@@ -1,7 +1,7 @@
 """Paillier's randomness made ahead of need: a stock of obfuscators for one public key.
 
     stock = Obfuscators(n)
-    stock.fill(17, os.urandom, stop)          while there is nothing better to do
+    stock.fill(15, os.urandom, stop)          while there is nothing better to do
     suite.prepare(os.urandom, stock)          takes what is there and makes the rest
 
 An obfuscator (`FixedBase.obfuscator`) needs nothing but the public key, and is nearly all the work
@@ -50,7 +50,7 @@ class Obfuscators:
         Leaves other threads running while it computes.
 
         Args:
-            count: 17 for a release of suite `hybrid` at 3072 bits.
+            count: 15 for a release of suite `hybrid` at 3072 bits.
             random: `os.urandom`, asked for one seed.
             stop: set from another thread to end this after the obfuscator that is under way.
         """

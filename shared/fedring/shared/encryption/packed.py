@@ -57,8 +57,8 @@ class PackedPaillier(Suite):
         super().__init__(public_key, n_values, bits)
         modulus_bits = self.n.bit_length()
         self._max_contributors = LAYOUTS[bits].max_contributors
-        self._slot_bits = LAYOUTS[bits].slot_bits + GUARD_BITS
-        self._slots = packing.digits_per_plaintext(modulus_bits, self._slot_bits)
+        self._radix = 1 << (LAYOUTS[bits].slot_bits + GUARD_BITS)
+        self._slots = packing.digits_per_plaintext(modulus_bits, self._radix)
         self._residue_bytes = 8 * -(-modulus_bits // 64)
 
     @property
@@ -87,7 +87,7 @@ class PackedPaillier(Suite):
         return OneTimeMask(self, self._words(key), ciphertexts)
 
     def add_values(self, body: Body, values: IntVector) -> None:
-        packed = packing.pack_digits(values.astype(np.int64), self.n, self._slot_bits)
+        packed = packing.pack_digits(values.astype(np.int64), self.n, self._radix)
         self._add_residues(body, packed)
 
     def _add(self, total: Body, body: Body) -> None:
@@ -113,7 +113,7 @@ class PackedPaillier(Suite):
             plaintexts,
             len(plaintexts) * self._slots,
             self.n,
-            self._slot_bits,
+            self._radix,
             check="plaintext range",
         )
         values = slots[: self.n_values]

@@ -1,7 +1,7 @@
 """Small signed integers in large ones: values in coefficients, key values in plaintexts.
 
-Both use balanced digits (a digit of b bits is within [-2**(b - 1), 2**(b - 1))), so that packing
-is linear: the sum of packed vectors is the packed sum, with no offsets to take away.
+Both use balanced digits (of radix B: the B whole numbers from -(B // 2) on), so that packing is
+linear: the sum of packed vectors is the packed sum, with no offsets to take away.
 """
 
 from __future__ import annotations
@@ -100,34 +100,57 @@ def _lowest_digits(numbers: SumVector, bits: int) -> SumVector:
     return numbers << (64 - bits) >> (64 - bits)
 
 
-def digits_per_plaintext(modulus_bits: int, digit_bits: int) -> int:
-    """Digits that fit a plaintext modulo n, with a sign and room to spare: 255 at 3072 bits."""
-    return (modulus_bits - 4) // digit_bits
+@functools.cache
+def digits_per_plaintext(modulus_bits: int, radix: int) -> int:
+    """Digits that fit a plaintext modulo n, with a sign and room to spare.
+
+    The largest m with radix**m <= 2**(modulus_bits - 4): 274 of radix 2347 at 3072 bits.
+    """
+    limit, span, count = 1 << (modulus_bits - 4), radix, 0
+    while span <= limit:
+        span *= radix
+        count += 1
+    return count
 
 
-def pack_digits(digits: SumVector, modulus: int, digit_bits: int) -> list[int]:
+def pack_digits(digits: SumVector, modulus: int, radix: int) -> list[int]:
     """Digits, lowest first, as plaintexts modulo n; a negative total is its upper half.
 
     Args:
-        digits: int64, shape (k,), each within [-2**(digit_bits - 1), 2**(digit_bits - 1)).
+        digits: int64, shape (k,), each within [-(radix // 2), (radix - 1) // 2].
         modulus: n.
+        radix: 2 or more.
 
     Returns:
         ceil(k / digits_per_plaintext) integers in [0, n).
+
+    Raises:
+        ValueError: a digit is outside that range.
     """
-    per_plaintext = digits_per_plaintext(modulus.bit_length(), digit_bits)
-    half = 1 << (digit_bits - 1)
-    offset = gmpy2.pack([half] * per_plaintext, digit_bits)
-    rows = np.full((-(-len(digits) // per_plaintext), per_plaintext), half, np.int64)
-    rows.reshape(-1)[: len(digits)] += digits
-    return [int((gmpy2.pack(row, digit_bits) - offset) % modulus) for row in rows.tolist()]
+    if digits.min() < -(radix // 2) or digits.max() > (radix - 1) // 2:
+        raise ValueError(f"digits from {digits.min()} to {digits.max()} in radix {radix}")
+    per_plaintext = digits_per_plaintext(modulus.bit_length(), radix)
+    places = _places(radix)
+    shape = _limbs(len(digits), per_plaintext, len(places))
+    rows = np.zeros((shape[0], per_plaintext), np.int64)
+    rows.reshape(-1)[: len(digits)] = digits
+    spread = np.zeros((shape[0], shape[1] * shape[2]), np.int64)
+    spread[:, :per_plaintext] = rows
+    base = gmpy2.mpz(radix ** len(places))
+    plaintexts = []
+    for limbs in (spread.reshape(shape) @ places).tolist():
+        total = gmpy2.mpz(0)
+        for limb in reversed(limbs):
+            total = total * base + limb
+        plaintexts.append(int(total % modulus))
+    return plaintexts
 
 
 def unpack_digits(
     plaintexts: Sequence[int],
     count: int,
     modulus: int,
-    digit_bits: int,
+    radix: int,
     *,
     check: SumCheck = "key range",
 ) -> SumVector:
@@ -137,28 +160,48 @@ def unpack_digits(
         plaintexts: integers in [0, n).
         count: digits to read, k.
         modulus: n.
+        radix: that of `pack_digits`.
         check: what an error is called.
 
     Returns:
-        int64, shape (k,).
+        int64, shape (k,), each within [-(radix // 2), (radix - 1) // 2].
 
     Raises:
-        SumError: bits stand above the top digit, or in a digit never used. So it looks when a
-            release is bad or missing, except with negligible probability.
+        SumError: a plaintext is no number of so many digits, or a digit never used is not 0. So it
+            looks when a release is bad or missing: uniform modulo n, a plaintext has so few digits
+            with a probability of 1/8 or less.
     """
-    per_plaintext = digits_per_plaintext(modulus.bit_length(), digit_bits)
-    half = 1 << (digit_bits - 1)
-    offset = gmpy2.pack([half] * per_plaintext, digit_bits)
-    digits = np.empty((len(plaintexts), per_plaintext), np.int64)
+    per_plaintext = digits_per_plaintext(modulus.bit_length(), radix)
+    places = _places(radix)
+    shape = _limbs(len(plaintexts) * per_plaintext, per_plaintext, len(places))
+    base = gmpy2.mpz(radix ** len(places))
+    span, lowest = gmpy2.mpz(radix) ** per_plaintext, radix // 2
+    offset = lowest * (span - 1) // (radix - 1)  # makes all digits positive
+    limbs = []
     for row, plaintext in enumerate(plaintexts):
         total = (plaintext if plaintext <= modulus // 2 else plaintext - modulus) + offset
-        above, within = gmpy2.f_divmod_2exp(gmpy2.mpz(total), per_plaintext * digit_bits)
-        if above:
-            raise SumError(check, f"bits above the top digit in plaintext {row}")
-        lifted = gmpy2.unpack(within, digit_bits)
-        digits[row] = -half
-        digits[row, : len(lifted)] += np.array(lifted, np.int64)
-    flat = digits.reshape(-1)
-    if flat[count:].any():
+        if not 0 <= total < span:
+            raise SumError(check, f"plaintext {row} reaches above the top digit")
+        for _ in range(shape[1]):
+            total, limb = gmpy2.f_divmod(total, base)
+            limbs.append(int(limb))
+    rest = np.array(limbs, np.int64).reshape(shape[:2])
+    lifted = np.empty(shape, np.int64)
+    for place in range(len(places)):
+        rest, lifted[:, :, place] = np.divmod(rest, radix)
+    digits = lifted.reshape(len(plaintexts), -1)[:, :per_plaintext].reshape(-1) - lowest
+    if digits[count:].any():
         raise SumError(check, "digits behind the last one")
-    return flat[:count]
+    return digits[:count]
+
+
+@functools.cache
+def _places(radix: int) -> SumVector:
+    """1, radix, radix**2 ..: as many digits as numpy handles at once, in a limb of 62 bits."""
+    count = digits_per_plaintext(62 + 4, radix)
+    return np.array([radix**place for place in range(count)], np.int64)
+
+
+def _limbs(n_digits: int, per_plaintext: int, per_limb: int) -> tuple[int, int, int]:
+    """Plaintexts, limbs of each, digits of each limb; the top limb need not be full."""
+    return -(-n_digits // per_plaintext), -(-per_plaintext // per_limb), per_limb

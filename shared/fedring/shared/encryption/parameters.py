@@ -60,13 +60,20 @@ class Parameters:
         dimension: N, a power of two. Anything below 4096 is for simulations and hides nothing.
         eta: keys and noise are centred binomial, within [-eta, eta]. Not ternary: the sum of two
             ternary keys gives both away wherever it is +2 or -2, in 22 % of the coefficients.
-        key_digit_bits: room for a sum of keys in one digit of a Paillier plaintext, balanced:
-            the bound of the key check for 1,024 contributors is 1,037, the digit holds 2,047.
+        key_radix: room for a sum of keys in one digit of a Paillier plaintext. The key check for
+            1,024 contributors lets +-1,036 pass, so 2,073 is the least. 4,096 digits fill 15
+            plaintexts of 3,072 bits if 274 go into each, and 2,347 is the largest radix of which
+            274 do: +-1,173. (14 plaintexts would take 293 digits, of +-709 at most.) The room left
+            is what tells bad releases: where one is missing or bad, what opens is uniform modulo n,
+            and at 3,072 bits such a plaintext passes with probability 2**-52 for 1,024
+            contributors, 2**-188 for 512, 2**-874 for 16. It needs 274 digits within the bound
+            and, 2**-3 or less, nothing above them. Behind this check stand those of noise and
+            padding: under a wrong key nothing of a body is small or 0.
     """
 
     dimension: int = field(default=4096, validator=[ge(8), _power_of_two])
     eta: int = 21
-    key_digit_bits: int = 12
+    key_radix: int = 2347
 
     @property
     def sigma(self) -> float:
