@@ -11,8 +11,8 @@ from attrs import frozen
 from hypothesis import settings
 
 from fedring.lab.boards.system import (
+    ARM_MACHINES,
     CONTAINERS,
-    EMULATION,
     TRANSLATION,
     installing,
     missing_programs,
@@ -77,7 +77,7 @@ PROGRAMS = {
     ),
     "boards": _of_board_lab("boards as containers", CONTAINERS),
     "arm_programs": _of_board_lab("programs of arm64 boards", TRANSLATION),
-    "arm_boards": _of_board_lab("whole arm64 boards", EMULATION),
+    "arm_boards": _of_board_lab("whole arm64 boards", ARM_MACHINES),
     "card_programs": Program(
         "mtools, mkfs.vfat or sfdisk",
         _find_card_programs,

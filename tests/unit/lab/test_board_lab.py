@@ -1,5 +1,6 @@
 """The parts of the board lab that need no root: recipes, cards, the first file system."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
@@ -8,12 +9,15 @@ import pytest
 from fedring.device.update.updater import STEPS
 from fedring.fleet.flash.boot_partition import FatPartition
 from fedring.lab.boards import __main__ as board_lab
-from fedring.lab.boards import system
+from fedring.lab.boards import processors, system
 from fedring.lab.boards.cards import make_bootable, make_card, read_boot
 from fedring.lab.boards.emulator import MODULES, modules_in_order
 from fedring.lab.boards.journey import Step
+from fedring.lab.boards.machines import CardMachine
 from fedring.lab.boards.power_cuts import UPDATES, steps_named
+from fedring.lab.boards.processors import AMD64, ARM64, Processor
 from fedring.lab.boards.trees import BOARD, Recipe
+from fedring.lab.processes import Child
 from fedring.shared import cli
 from fedring.shared.errors import UserError
 
@@ -106,15 +110,22 @@ def test_the_lab_without_its_programs_names_them_and_ends_with_2(
     assert "qemu" not in quick
     assert lab("--arm64") == 2
     assert "qemu-system-arm" in capfd.readouterr().err
+    assert lab("--amd64", "--power-cuts") == 2
+    whole = capfd.readouterr().err
+    assert "qemu-system-x86" in whole
+    assert "mosquitto-clients" in whole
     assert lab("--power-cuts") == 2
-    assert "mosquitto-clients" in capfd.readouterr().err
+    carded = capfd.readouterr().err
+    assert "mosquitto-clients" in carded
+    assert "qemu-system-common" in carded
+    assert "qemu-system-x86" not in carded
 
 
 def test_the_lab_ends_with_1_when_a_step_fails_and_names_what_did_not_run(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    def fail(*, emulated: bool) -> str:
-        raise RuntimeError(f"mmdebstrap ended with 25, emulated: {emulated}")
+    def fail(processors: Iterable[Processor]) -> str:
+        raise RuntimeError(f"mmdebstrap ended with 25, for {[*processors]}")
 
     monkeypatch.setattr(board_lab, "demand", lambda _: None)
     monkeypatch.setattr(board_lab, "build_trees", fail)
@@ -125,7 +136,7 @@ def test_the_lab_ends_with_1_when_a_step_fails_and_names_what_did_not_run(
     assert "  FAILED  " in first
     assert len(others) > 4
     assert all(line.endswith("  not run") for line in others)
-    assert "mmdebstrap ended with 25, emulated: False" in said.err
+    assert "mmdebstrap ended with 25, for []" in said.err
 
 
 def test_steps_end_with_the_first_that_fails(capfd: pytest.CaptureFixture[str]) -> None:
@@ -161,3 +172,68 @@ def test_between_them_a_good_and_a_bad_update_go_through_every_step() -> None:
     for update in UPDATES:
         assert list(update.steps) == [step for step in STEPS if step in update.steps]
     assert {step for update in UPDATES for step in update.steps} == set(STEPS)
+
+
+@pytest.fixture
+def kvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with a /dev/kvm, and with nothing in /sys/module."""
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (tmp_path / "kvm").touch()
+    monkeypatch.setattr(processors, "_MODULES", modules)
+    monkeypatch.setattr(processors, "_KVM", tmp_path / "kvm")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    return modules
+
+
+@pytest.mark.parametrize("module", ["kvm_intel", "kvm_amd"])
+def test_a_processor_of_this_machine_runs_by_itself(kvm: Path, module: str) -> None:
+    (kvm / module).mkdir()
+    assert AMD64.options == ("-M", "q35,accel=kvm", "-cpu", "host")
+    assert ARM64.options == ("-M", "virt,accel=tcg", "-cpu", "cortex-a72")
+
+
+def test_a_kvm_that_needs_kernels_of_its_own_is_not_used(kvm: Path) -> None:
+    (kvm / "kvm_pvm").mkdir()
+    assert AMD64.options == ("-M", "q35,accel=tcg", "-cpu", "Nehalem")
+
+
+def test_what_reaches_a_card_is_what_a_cut_leaves(tmp_path: Path) -> None:
+    writing = tmp_path / "write.sh"
+    writing.write_text('while :; do n=$((n + 1)); echo "$n" >>"$1"; done\n')
+    board = CardWriter("b01", tmp_path)
+    board.disk.touch()
+    with board:
+        board.start(["sh", writing, board.disk])
+        board.await_(lambda: board.disk.stat().st_size > 100, "a card with something on it")
+        board.keep("cut")
+        kept = board.disk.stat().st_size
+        board.await_(lambda: board.disk.stat().st_size > kept, "a card that is written on again")
+        lines = (tmp_path / "cut.qcow2").read_text().splitlines()
+        board.pull_plug()
+        board.go_back("cut")
+        assert board.disk.read_text().splitlines() == lines
+    assert [int(line) for line in lines] == list(range(1, len(lines) + 1))
+
+
+class CardWriter(CardMachine):
+    """A board that is one program, which writes on its card without end."""
+
+    console = ""
+    told_by_installer = ""
+
+    @property
+    def card_reader(self) -> Child:
+        return self.child
+
+    def insert(self, card: Path) -> None:
+        raise NotImplementedError
+
+    def switch_on(self) -> None:
+        self.start(["sleep", "60"])
+
+    def run(self, *command: str, data: bytes = b"", timeout_s: float | None = None) -> str:
+        raise NotImplementedError
+
+    def slow_card(self, n_writes: int) -> None:
+        raise NotImplementedError

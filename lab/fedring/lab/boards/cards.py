@@ -18,6 +18,8 @@ _BOOT_START: Final = 8192 * _SECTOR
 """Where Raspberry Pi OS begins its boot partition."""
 
 BOOT_MIB: Final = 256
+ROOT_START: Final = _BOOT_START + BOOT_MIB * _MIB
+"""Where the partition with the system begins, in bytes."""
 _CMDLINE: Final = "console=serial0,115200 root=PARTUUID=00000000-02 rootwait\n"
 _FSTAB: Final = (
     "/dev/vda2 / ext4 defaults,noatime,commit=600 0 1\n"
@@ -46,10 +48,10 @@ def make_card(image: Path, tree: Path, root_mib: int, boot_files: Path) -> None:
         boot, root = folder / "boot.fat", folder / "root.ext4"
         _make_boot(boot, folder, boot_files)
         run("mke2fs", "-q", "-t", "ext4", "-L", "rootfs", "-d", tree, root, f"{root_mib}M")
-        total = _BOOT_START + (BOOT_MIB + root_mib) * _MIB
+        total = ROOT_START + root_mib * _MIB
         with image.open("wb") as file:
             file.truncate(total)
-        first, second = _BOOT_START // _SECTOR, _BOOT_START // _SECTOR + BOOT_MIB * 2048
+        first, second = _BOOT_START // _SECTOR, ROOT_START // _SECTOR
         run(
             "sfdisk",
             "--quiet",

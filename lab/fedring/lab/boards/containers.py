@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from fedring.fleet.bundles.targets import Target
 from fedring.lab.boards.cards import read_boot
-from fedring.lab.boards.guard import first_processes
+from fedring.lab.boards.guard import MARK, first_processes
 from fedring.lab.boards.machines import Machine
 from fedring.lab.boards.namespaces import BRIDGE, Namespace
 from fedring.lab.boards.system import program, run
@@ -29,8 +28,8 @@ class Container(Machine):
 
     Args:
         namespace: the network that it is connected to, and where its file system is mounted.
-        layers: of its system before the first boot, the uppermost first.
-        folder: for what changes on its disk, and for its console.
+        root: its file system, as it is seen in there.
+        folder: there; for its console.
         name: of the machine.
         address: in the network.
     """
@@ -40,7 +39,7 @@ class Container(Machine):
     def __init__(
         self,
         namespace: Namespace,
-        layers: Sequence[Path],
+        root: Path,
         folder: Path,
         name: str,
         address: str,
@@ -48,7 +47,7 @@ class Container(Machine):
         super().__init__(name, folder)
         self._namespace = namespace
         self._address = address
-        self._root = namespace.overlay(layers, folder)
+        self._root = root
 
     def __enter__(self) -> Container:
         return self
@@ -86,6 +85,7 @@ class Container(Machine):
             "--boot",
             f"--directory={self._root}",
             f"--machine={self.name}-{os.getpid()}",
+            f"--setenv={MARK}={self.folder}",
             "--register=no",  # the first process of this machine may be another than systemd
             "--keep-unit",
             "--resolv-conf=off",

@@ -1,7 +1,8 @@
-"""A board as a whole machine: another processor, its own clock, its own disk, its own memory.
+"""A board as a whole machine: its own processor, its own clock, its own disk, its own memory.
 
-qemu interprets every instruction, so that it is slow, and no measure of a real board's speed. What
-was not synced lies in its memory alone: when qemu is killed it is lost, as in a power cut.
+Where this machine's processor cannot run it (`processors.py`) qemu interprets every instruction, so
+that it is slow, and no measure of a real board's speed. What was not synced lies in its memory
+alone: when qemu is killed it is lost, as in a power cut.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from fedring.fleet.bundles.targets import Target
-from fedring.lab.boards.machines import Machine
+from fedring.lab.boards.machines import CardMachine
 from fedring.lab.boards.namespaces import Namespace
+from fedring.lab.boards.processors import Processor
 from fedring.lab.boards.system import program, run
+from fedring.lab.boards.trees import tree
+from fedring.lab.processes import Child
 
-KERNEL_ARGUMENTS: Final = (
-    "root=/dev/vda2 rw console=ttyAMA0 net.ifnames=0 quiet loglevel=4 "
+_KERNEL_ARGUMENTS: Final = (
+    "root=/dev/vda2 rw console={console} net.ifnames=0 quiet loglevel=4 "
+    # Nobody attacks it, and interpreted they make it much slower.
+    "mitigations=off "
     "systemd.show_status=1 systemd.journald.forward_to_console=1"
 )
 MODULES: Final = (
@@ -49,12 +54,12 @@ _PROMPT: Final = b"(qemu) "
 _APPLETS: Final = ("sh", "mount", "insmod", "switch_root", "sleep")
 
 
-class Emulator(Machine):
-    """An arm64 board with a card.
+class Emulator(CardMachine):
+    """A board with a card.
 
     Args:
         namespace: the network that it is connected to.
-        kernel: a tree with kernel and modules.
+        processor: of the board.
         folder: there; for its console.
         name: of the board.
         number: another one for each board of the network, 1 to 255.
@@ -62,14 +67,10 @@ class Emulator(Machine):
         memory_mib: of the board.
     """
 
-    target = Target("3.11", "aarch64")
-    patience_s = 2400.0  # a minute's start takes ten of them where others work, too
-    poll_s = 5.0  # a look by ssh costs it seconds
-
     def __init__(
         self,
         namespace: Namespace,
-        kernel: Path,
+        processor: Processor,
         folder: Path,
         name: str,
         number: int,
@@ -78,34 +79,49 @@ class Emulator(Machine):
         memory_mib: int = 512,
     ) -> None:
         super().__init__(name, folder)
+        self.target = processor.target
+        self._processor = processor
+        if not processor.native:
+            self.patience_s = 2400.0  # a minute's start takes ten of them where others work, too
+            self.poll_s = 5.0  # a look by ssh costs it seconds
         self._login = tuple(map(str, login))
         self._serial = folder / "console.log"
         self._monitor = folder / "monitor"
-        self._disk = folder / "disk.qcow2"
-        (image,) = (kernel / "boot").glob("vmlinuz-*")
-        initrd = folder / "initrd.gz"
-        make_initrd(kernel, initrd)
         network = f"tap,id=net,ifname={namespace.plug(name)},script=no,downscript=no"
         self._command = [
-            *(*namespace.inside, "nice", "-n", "10", program("qemu-system-aarch64")),
-            *("-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", str(memory_mib)),
+            *(*namespace.inside, "nice", "-n", "10", program(processor.emulator)),
+            *(*processor.options, "-smp", "2", "-m", str(memory_mib)),
             *("-nographic", "-no-reboot", "-serial", f"file:{self._serial}"),
             *("-monitor", f"unix:{self._monitor},server=on,wait=off"),
-            *("-kernel", str(image), "-initrd", str(initrd), "-append", KERNEL_ARGUMENTS),
+            *self._beginning(),
             *("-netdev", network),
-            *("-device", f"virtio-net-pci,netdev=net,romfile=,mac=52:54:00:00:00:{number:02x}"),
+            *("-device", f"virtio-net-pci,netdev=net,romfile=,mac={mac(number)}"),
             *("-device", "virtio-rng-pci", "-rtc", "base=utc"),
-            *("-drive", f"if=none,file={self._disk},format=qcow2,id=card"),
+            *("-drive", f"if=none,file={self.disk},format=qcow2,id=card"),
             *("-device", "virtio-blk-pci,drive=card"),
         ]
 
     def __enter__(self) -> Emulator:
         return self
 
+    def _beginning(self) -> list[str]:
+        """Give options of qemu that name what it starts."""
+        kernel = tree(self._processor.kernel)
+        (image,) = (kernel / "boot").glob("vmlinuz-*")
+        initrd = self.folder / "initrd.gz"
+        make_initrd(kernel, initrd)
+        arguments = _KERNEL_ARGUMENTS.format(console=self._processor.console)
+        return ["-kernel", str(image), "-initrd", str(initrd), "-append", arguments]
+
     @property
     def console(self) -> str:
         """All that it has printed on its console since it was switched on."""
         return self._serial.read_text(errors="replace") if self._serial.exists() else ""
+
+    @property
+    def card_reader(self) -> Child:
+        """The program that writes what reaches the card: the whole machine."""
+        return self.child
 
     @property
     def told_by_installer(self) -> str:
@@ -114,34 +130,14 @@ class Emulator(Machine):
         return f" {told[1]}" if told else ""
 
     def insert(self, card: Path) -> None:
-        """Put a card into it; what the board writes lies beside the image."""
-        base = ("-F", "raw", "-b", card)
-        run("qemu-img", "create", "-q", "-f", "qcow2", *base, self._disk)
+        """Put a card into it."""
+        self.lay_over(card)
 
     def switch_on(self) -> None:
         """Boot."""
-        self._forget()
-        self.start(self._command)
-
-    def keep(self, moment: str) -> None:
-        """Keep the whole machine, memory and disk, as it is now."""
-        self.tell(f"savevm {moment}")
-
-    def go_back(self, moment: str, n_writes: int = 0) -> None:
-        """Switch it on as it was when it was kept; its console begins anew.
-
-        Args:
-            moment: its name.
-            n_writes: see `slow_card`.
-        """
-        self._forget()
-        self.start([*self._command, "-S", "-loadvm", moment])
-        self.slow_card(n_writes)
-        self.tell("cont")
-
-    def _forget(self) -> None:
         for file in (self._serial, self._monitor):
             file.unlink(missing_ok=True)
+        self.start(self._command)
 
     def slow_card(self, n_writes: int) -> None:
         """Let the card do so many writes a second at most; 0 for as many as it can."""
@@ -173,6 +169,11 @@ class Emulator(Machine):
         """The end of its console, and what qemu said."""
         log = self.folder / "program.log"
         return f"{super().last_words()}\n{log.read_text(errors='replace') if log.exists() else ''}"
+
+
+def mac(number: int) -> str:
+    """Give the address of a board in its network of cables."""
+    return f"52:54:00:00:00:{number:02x}"
 
 
 def _connects(monitor: socket.socket, path: Path) -> bool:

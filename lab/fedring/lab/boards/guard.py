@@ -16,16 +16,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+MARK = "fedring_lab"
+"""What a container has in its environment: where its files are."""
+
 
 def first_processes(folder: str) -> Iterator[int]:
-    """Find the first process of each container whose changes go into a folder below this one."""
+    """Find the first process of each container whose files are in this folder or below it."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended meanwhile
             numbers = re.search(r"NSpid:(.*)", (process / "status").read_text())
             if numbers and numbers[1].split()[1:][-1:] == ["1"]:
-                root = (process / "mountinfo").read_text()
-                if re.search(rf"upperdir={re.escape(folder)}/", root):
-                    yield int(process.name)
+                for variable in (process / "environ").read_text().split("\0"):
+                    if f"{variable}/".startswith(f"{MARK}={folder}/"):
+                        yield int(process.name)
 
 
 def main(lab: int, folder: str) -> None:

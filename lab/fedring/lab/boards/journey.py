@@ -15,9 +15,10 @@ from typing import Final
 from attrs import frozen
 
 from fedring.fleet.bundles.targets import Target
-from fedring.lab.boards.machines import Machine
+from fedring.lab.boards.machines import PATIENCE_S, USER, Machine
 from fedring.lab.boards.releases import BREAKAGE, next_release
-from fedring.lab.boards.site import SERVER, TARGET, USER, Site
+from fedring.lab.boards.site import SERVER, TARGET, Site
+from fedring.lab.boards.trees import BUILD_S
 from fedring.shared.bundles import SUFFIX
 
 FLEET: Final = "greenhouse"
@@ -42,7 +43,7 @@ _MODEL: Final = {
     "min_devices": "4",
 }
 _PATIENT: Final = {"ready_s": "900", "patience_s": "120", "release_s": "300"}
-"""Of the coordinator, with a board among its devices that is emulated."""
+"""Of the coordinator, with a board among its devices that is interpreted."""
 
 
 @frozen
@@ -53,13 +54,13 @@ class Step:
         name: for people.
         go: does it, and gives what was measured, for people; raises when it fails.
         quick: belongs to the shortest way, too.
-        emulated: belongs to the way of a machine that is emulated.
+        whole: belongs to the way of a whole machine, too.
     """
 
     name: str
     go: Callable[[], str]
     quick: bool = False
-    emulated: bool = True
+    whole: bool = True
 
 
 class Journey:
@@ -87,7 +88,7 @@ class Journey:
             Step("more boards", self.more_boards),
             Step("rounds in the hardened unit", self.learn),
             Step("memory at rest, slot on the card", self.weigh),
-            Step("frozen agent restarted", self.freeze, emulated=False),
+            Step("frozen agent restarted", self.freeze, whole=False),
             Step("good update", self.update_well, quick=True),
             Step("bad update rolled back", self.update_badly, quick=True),
             Step("uninstalled", self.uninstall),
@@ -138,8 +139,8 @@ class Journey:
     def _describe_model(self) -> None:
         settings = self.site.server.card / "etc/fedring/coordinator.toml"
         text = settings.read_text()
-        emulated = any(board.target != TARGET for board in self.site.boards.values())
-        for key, value in (_MODEL | (_PATIENT if emulated else {})).items():
+        slow = self._patience_s > PATIENCE_S
+        for key, value in (_MODEL | (_PATIENT if slow else {})).items():
             text, n_found = re.subn(rf"(?m)^#?{key} = .*", f"{key} = {value}", text)
             if n_found != 1:
                 raise RuntimeError(f"{settings} has {n_found} lines for {key}")
@@ -153,20 +154,37 @@ class Journey:
         return f"{seconds:.1f} s from power on to installed"
 
     def _boot(self, name: str) -> float:
-        site, target = self.site, self.site.boards[name].target
-        data = site.laptop / f"{name}.csv"
-        write_measurements(data, seed=name)
-        image = site.make_card(name)
-        site.type(
-            "laptop",
-            f"fedring fleet flash card --fleet {FLEET} {name} {image} --data {data}"
-            f" --python {target.python} --arch {target.arch}",
-        )
-        board = site.insert_card(name, image)
+        image = self._make_image(name) if name in self.site.boxes else self._flash_card(name)
+        board = self.site.insert_card(name, image)
         seconds = board.await_(lambda: board.told_by_installer, "the installer")
         if " installed: " not in board.told_by_installer:
             raise RuntimeError(f"{name}: {board.told_by_installer}\n{board.last_words()}")
         return seconds
+
+    def _flash_card(self, name: str) -> Path:
+        target = self.site.boards[name].target
+        image = self.site.make_card(name)
+        self.site.type(
+            "laptop",
+            f"fedring fleet flash card --fleet {FLEET} {name} {image} --data {self._data(name)}"
+            f" --python {target.python} --arch {target.arch}",
+        )
+        return image
+
+    def _make_image(self, name: str) -> Path:
+        image = self.site.folder / "cards" / f"{name}.img"
+        self.site.type(
+            "online",
+            f"fedring fleet flash image --fleet {FLEET} {name} {image} --data {self._data(name)}"
+            f" --arch {self.site.boards[name].target.arch} --authorized-key .ssh/id.pub",
+            BUILD_S,
+        )
+        return image
+
+    def _data(self, name: str) -> Path:
+        data = self.site.laptop / f"{name}.csv"
+        write_measurements(data, seed=name)
+        return data
 
     def enrol(self) -> str:
         """From there to READY: certificate, mutual TLS, an answer of the coordinator."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
 from fedring.fleet.bundles.targets import Target
+from fedring.lab.boards.system import run
 from fedring.lab.processes import Child
 
 PATIENCE_S: Final = 120.0
 """Far longer than anything takes on an idle machine: only a failure waits so long."""
+USER: Final = "pi"
+"""Of the boards and of the server; may use sudo, and lets the laptop in."""
 _N_WORDS: Final = 40
 
 
@@ -24,11 +28,13 @@ class Machine(ABC):
         folder: there; for its console and the words of the program that runs it.
     """
 
-    target: ClassVar[Target]
+    target: Target
     """Which bundles run on it."""
-    patience_s: ClassVar[float] = PATIENCE_S
+    user: str = USER
+    """Who lets the laptop in."""
+    patience_s: float = PATIENCE_S
     """Longer than anything takes on it."""
-    poll_s: ClassVar[float] = 0.1
+    poll_s: float = 0.1
     """Between two looks at it."""
 
     def __init__(self, name: str, folder: Path) -> None:
@@ -138,3 +144,46 @@ class Machine(ABC):
     def last_words(self) -> str:
         """The end of its console."""
         return "\n".join(self.console.splitlines()[-_N_WORDS:])
+
+
+class CardMachine(Machine):
+    """A board with a card of its own: pulling its plug loses what was not synced."""
+
+    @property
+    def disk(self) -> Path:
+        """What its card holds."""
+        return self.folder / "disk.qcow2"
+
+    @property
+    @abstractmethod
+    def card_reader(self) -> Child:
+        """The program that writes what reaches the card."""
+
+    @abstractmethod
+    def slow_card(self, n_writes: int) -> None:
+        """Let the card do so many writes a second at most; 0 for as many as it can."""
+
+    def lay_over(self, card: Path) -> None:
+        """Begin with the content of a card; what the board writes lies beside the image."""
+        base = ("-F", "raw", "-b", card)
+        run("qemu-img", "create", "-q", "-f", "qcow2", *base, self.disk)
+
+    def keep(self, moment: str) -> None:
+        """Copy the card as a power cut at this moment leaves it, and go on."""
+        self.card_reader.freeze()
+        try:
+            shutil.copyfile(self.disk, self._kept(moment))
+        finally:
+            self.card_reader.thaw()
+
+    def go_back(self, moment: str) -> None:
+        """Switch it on with the card as it was kept; its console begins anew."""
+        shutil.copyfile(self._kept(moment), self.disk)
+        self.switch_on()
+
+    def forget(self, moment: str) -> None:
+        """Throw a kept card away."""
+        self._kept(moment).unlink()
+
+    def _kept(self, moment: str) -> Path:
+        return self.folder / f"{moment}.qcow2"

@@ -15,32 +15,27 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from fedring.lab.boards import guard
+from fedring.lab.boards.boxes import Box
+from fedring.lab.boards.card_containers import CardContainer
 from fedring.lab.boards.cards import make_bootable, make_card
 from fedring.lab.boards.containers import Container
-from fedring.lab.boards.emulator import Emulator
-from fedring.lab.boards.machines import Machine
+from fedring.lab.boards.emulator import Emulator, mac
+from fedring.lab.boards.machines import USER, Machine
 from fedring.lab.boards.namespaces import Namespace
+from fedring.lab.boards.processors import Processor
 from fedring.lab.boards.system import PATH, program, run
-from fedring.lab.boards.trees import (
-    ARM_BOARD,
-    ARM_KERNEL,
-    BOARD,
-    addition,
-    cache_folder,
-    tree,
-)
+from fedring.lab.boards.trees import BOARD, addition, cache_folder, tree
 from fedring.lab.processes import Child, stop_all
 from fedring.lab.programs import ONE_THREAD
 
 SERVER: Final = "broker.local"
-USER: Final = "pi"
-"""Of the boards and of the server; may use sudo, and lets the laptop in."""
 PASSPHRASE: Final = "several plain words"  # noqa: S105  # of a fleet that lives for a minute
 TARGET: Final = Container.target
 """What the server is: Debian 12 on this machine's processor."""
@@ -49,12 +44,13 @@ _SERVER_PACKAGES: Final = ("mosquitto", "mosquitto-clients")
 _SERVER_UNITS: Final = Path(__file__).parents[4] / "broker_config"
 _COMMAND_S: Final = 300.0
 _ROOT_MIB: Final = 1536
-"""Of a whole machine's card: the system, two slots, and bundles on their way."""
+"""Of a card with a system: that, two slots, and bundles on their way."""
 _LAUNCHER: Final = """\
 #!/bin/sh
 export PYTHONPATH=/opt/fedring/site PYTHONDONTWRITEBYTECODE=1
 exec /usr/bin/python3 -s -P -c 'from fedring.shared.cli import main; main()' "$@"
 """
+_LEASE: Final = "[DHCPServerStaticLease]\nMACAddress={mac}\nAddress={address}\n"
 _USER_DATA: Final = """\
 #cloud-config
 hostname: {name}
@@ -75,15 +71,16 @@ Host *.local
 """
 
 
-def build_trees(*, emulated: bool) -> str:
+def build_trees(processors: Iterable[Processor]) -> str:
     """Have all that machines begin with, built where it is missing, and give where it lies.
 
     Args:
-        emulated: whether some of them are whole arm64 machines.
+        processors: of those that are whole machines.
     """
     addition(_SERVER_PACKAGES, BOARD)
-    for recipe in (ARM_BOARD, ARM_KERNEL) if emulated else ():
-        tree(recipe)
+    for processor in processors:
+        tree(processor.system)
+        tree(processor.kernel)
     return f"in {cache_folder()}"
 
 
@@ -93,19 +90,32 @@ class Site:
     Args:
         folder: new, or with what an earlier site has left on its disks.
         boards: their names.
-        emulated: those of them that are whole arm64 machines, and not containers.
+        whole: processors of those boards that are whole machines, and not containers, by name.
+        carded: names of those containers that have a card of their own.
+        boxes: names of those whole machines that start from an image, and are told their address.
 
     Attributes:
+        whole: see above.
+        boxes: likewise.
         laptop: the owner's home.
         server: is off until `start_server`.
         boards: each is off until it gets its card.
     """
 
-    def __init__(self, folder: Path, boards: Sequence[str], emulated: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        boards: Sequence[str],
+        whole: Mapping[str, Processor] = MappingProxyType({}),
+        carded: Collection[str] = (),
+        boxes: Collection[str] = (),
+    ) -> None:
         self.folder = folder
         self.laptop = folder / "laptop"
         self._names = tuple(boards)
-        self._emulated = frozenset(emulated)
+        self.whole = whole
+        self._carded = carded
+        self.boxes = boxes
         self._children: list[Child] = []
         self._machines: list[Machine] = []
         self.addresses = {SERVER: "192.168.1.10"} | {
@@ -121,7 +131,7 @@ class Site:
         self._namespace = Namespace(self.folder, self.addresses).__enter__()
         self._make_ssh()
         layers = [addition(_SERVER_PACKAGES, BOARD), tree(BOARD)]
-        self.server = self._machine("broker", layers, self.addresses[SERVER])
+        self.server = self._container("broker", layers, self.addresses[SERVER])
         self._machines = [self.server]
         self.boards = {name: self._board(name) for name in self._names}
         self._machines += self.boards.values()
@@ -142,7 +152,19 @@ class Site:
         boot = self.server.card / "boot/firmware"
         boot.mkdir(parents=True, exist_ok=True)
         self._write_seed(boot, "broker")
+        if self.boxes:
+            self._tell_addresses()
         self.server.switch_on()
+
+    def _tell_addresses(self) -> None:
+        """Let the server tell boxes their addresses, as a router does."""
+        settings = self.server.card / "etc/systemd/network/10-lan.network.d/dhcp.conf"
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        addresses = [self.addresses[f"{name}.local"] for name in self.boxes]
+        leases = [
+            _LEASE.format(mac=mac(_last_number(address)), address=address) for address in addresses
+        ]
+        settings.write_text("[Network]\nDHCPServer=yes\n" + "".join(leases))
 
     def install_server(self, bundle: Path) -> Path:
         """Put fedring onto the server as pip would, with packages out of a bundle.
@@ -186,7 +208,7 @@ class Site:
         """Whether the first boot of a machine is over, and its user there."""
         name = SERVER if machine == "server" else f"{machine}.local"
         try:
-            self.type("laptop", f"ssh {name} true", timeout_s=20)
+            self.type("laptop", f"ssh {self._machine(machine).user}@{name} true", timeout_s=20)
         except (RuntimeError, TimeoutError):
             return False
         return True
@@ -197,15 +219,17 @@ class Site:
         system, seed = self.folder / f"system-{name}", self.folder / f"seed-{name}"
         seed.mkdir()
         self._write_seed(seed, name)
-        if name in self._emulated:
-            run("cp", "-a", tree(ARM_BOARD), system)
+        if name in self._carded:
+            make_card(image, tree(BOARD), root_mib=_ROOT_MIB, boot_files=seed)
+        elif name in self.whole:
+            run("cp", "-a", tree(self.whole[name].system), system)
             hosts = f"127.0.0.1 localhost\n127.0.1.1 {name}\n{self._namespace.hosts.read_text()}"
             make_bootable(system, self.addresses[f"{name}.local"], hosts)
             make_card(image, system, root_mib=_ROOT_MIB, boot_files=seed)
+            shutil.rmtree(system)
         else:  # its system is there already
             system.mkdir()
             make_card(image, system, root_mib=8, boot_files=seed)
-        shutil.rmtree(system)
         return image
 
     def insert_card(self, name: str, image: Path) -> Machine:
@@ -233,9 +257,12 @@ class Site:
             at = self._namespace.inside if machine == "laptop" else self._namespace.mounts
             command = [*at, program("env"), *self._laptop()]
             return run(*map(str, command), "bash", "-euc", text, timeout_s=timeout_s)
-        there: Machine = self.server if machine == "server" else self.boards[machine]
-        shell = ["runuser", "-l", USER, "-c", f"set -eu; {text}"]
+        there = self._machine(machine)
+        shell = ["runuser", "-l", there.user, "-c", f"set -eu; {text}"]
         return there.run(*shell, timeout_s=timeout_s)
+
+    def _machine(self, name: str) -> Machine:
+        return self.server if name == "server" else self.boards[name]
 
     def start(self, name: str, text: str) -> Child:
         """Type a command on the laptop that runs until it is stopped."""
@@ -261,21 +288,26 @@ class Site:
 
     def _board(self, name: str) -> Machine:
         address = self.addresses[f"{name}.local"]
-        if name not in self._emulated:
-            return self._machine(name, [tree(BOARD)], address)
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        return Emulator(
+        if name in self._carded:
+            return CardContainer(self._namespace, folder, name, address)
+        if name not in self.whole:
+            return self._container(name, [tree(BOARD)], address)
+        kind = Box if name in self.boxes else Emulator
+        return kind(
             self._namespace,
-            tree(ARM_KERNEL),
+            self.whole[name],
             folder,
             name,
-            int(address.rpartition(".")[2]),
-            login=[*self._namespace.inside, self.laptop / "bin/ssh", f"{name}.local"],
+            _last_number(address),
+            login=[*self._namespace.inside, self.laptop / "bin/ssh", f"{kind.user}@{name}.local"],
         )
 
-    def _machine(self, name: str, layers: Sequence[Path], address: str) -> Container:
-        return Container(self._namespace, layers, self.folder / name, name, address)
+    def _container(self, name: str, layers: Sequence[Path], address: str) -> Container:
+        folder = self.folder / name
+        root = self._namespace.overlay(layers, folder)
+        return Container(self._namespace, root, folder, name, address)
 
     def _write_seed(self, folder: Path, name: str) -> None:
         key = (self.laptop / ".ssh/id.pub").read_text().strip()
@@ -292,3 +324,7 @@ class Site:
             script = home / "bin" / tool
             script.write_text(f'#!/bin/sh\nexec {program(tool)} -F {home}/.ssh/config "$@"\n')
             script.chmod(0o755)
+
+
+def _last_number(address: str) -> int:
+    return int(address.rpartition(".")[2])

@@ -34,15 +34,20 @@ TRANSLATION: Final = {
     "qemu-aarch64-static": "qemu-user-static",
 }
 """What programs of an arm64 board need that run here, one by one."""
-EMULATION: Final = CONTAINERS | {
-    "cpio": "cpio",
-    "depmod": "kmod",
-    "qemu-aarch64-static": "qemu-user-static",
+_MACHINES: Final = CONTAINERS | {"cpio": "cpio", "depmod": "kmod", "qemu-img": "qemu-utils"}
+CARDS: Final = CONTAINERS | {
     "qemu-img": "qemu-utils",
+    "qemu-storage-daemon": "qemu-system-common",
+}
+"""What containers with a card of their own need."""
+AMD_MACHINES: Final = _MACHINES | {"qemu-system-x86_64": "qemu-system-x86"}
+"""What a whole amd64 board needs beside its server."""
+ARM_MACHINES: Final = _MACHINES | {
+    "qemu-aarch64-static": "qemu-user-static",
     "qemu-system-aarch64": "qemu-system-arm",
 }
-"""What a whole arm64 board needs beside its server: its tree's own scripts are translated, too."""
-PACKAGES: Final = TRANSLATION | EMULATION
+"""What a whole arm64 board needs: its tree's own scripts are translated, too."""
+PACKAGES: Final = TRANSLATION | CARDS | AMD_MACHINES | ARM_MACHINES
 """All of them."""
 
 

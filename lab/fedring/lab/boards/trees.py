@@ -107,6 +107,11 @@ def _board(architecture: str) -> Recipe:
     )
 
 
+def _kernel(architecture: str) -> Recipe:
+    packages = ("busybox-static", f"linux-image-{architecture}")
+    return Recipe("kernel", architecture, packages, unpacked=True)
+
+
 BOARD: Final = _board("amd64")
 """A system like Raspberry Pi OS Lite, for this machine's own processor; two minutes to build."""
 ARM_BOARD: Final = _board("arm64")
@@ -118,10 +123,10 @@ ARM_PYTHON: Final = Recipe(
     unpacked=True,
 )
 """Only Python, to be run by an emulator of user programs; seconds to build."""
-ARM_KERNEL: Final = Recipe(
-    "kernel", "arm64", ("busybox-static", "linux-image-arm64"), unpacked=True
-)
+AMD_KERNEL: Final = _kernel("amd64")
 """A kernel with its modules; seconds to build."""
+ARM_KERNEL: Final = _kernel("arm64")
+"""The same for a Raspberry Pi's processor."""
 
 
 def cache_folder() -> Path:
