@@ -60,6 +60,12 @@ _ROOT_START: Final = _BOOT_START + BOOT_MIB * 2048
 _ALIGNMENT: Final = 2048  # and room for the copy of the table at the end
 
 _NETWORK: Final = "[Match]\nName=e*\n[Network]\nDHCP=yes\nMulticastDNS=yes\n"
+_ROOT_IS_KNOWN: Final = """\
+mkdir -p "$1/etc/initramfs-tools/conf.d"
+echo FSTYPE=ext4 >"$1/etc/initramfs-tools/conf.d/fedring"
+"""
+"""The initrd's makers look at the disk of the machine where they run for a root to be checked; told
+what it is they put fsck into it, which mends after a power cut."""
 _HOOK: Final = """\
 set -eu
 chroot "$1" sh /root/fedring/install.sh
@@ -220,6 +226,7 @@ def _make_system(
         "--variant=minbase",
         f"--architectures={processor.debian}",
         f"--include={','.join(packages)}",
+        f"--essential-hook={_ROOT_IS_KNOWN}",
         *(f"--dpkgopt=path-exclude=/usr/share/{unread}/*" for unread in _UNREAD),
         *(f"--customize-hook=copy-in {additions}/{top} /" for top in ("etc", "root")),
         f"--customize-hook=copy-in {source} /root",
