@@ -57,8 +57,8 @@ def main(
         boards = _BOARDS[:1] if quick or power_cuts else _BOARDS
         whole = {boards[0]: processor} if processor else {}
         carded = boards if power_cuts and not whole else ()
-        boxes = boards[:1] if image else ()
-        site = Site(folder.absolute(), boards, whole, carded, boxes)
+        box = boards[0] if image else ""
+        site = Site(folder.absolute(), boards, whole, carded, box)
         if power_cuts:
             moments = random.Random()  # noqa: S311  # no secrets
             passed = _visit(site, PowerCuts(site, boards[0], moments).steps)

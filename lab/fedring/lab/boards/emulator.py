@@ -95,7 +95,7 @@ class Emulator(CardMachine):
             *("-monitor", f"unix:{self._monitor},server=on,wait=off"),
             *self._beginning(),
             *("-netdev", network),
-            *("-device", f"virtio-net-pci,netdev=net,romfile=,mac={mac(number)}"),
+            *("-device", f"virtio-net-pci,netdev=net,romfile=,mac=52:54:00:00:00:{number:02x}"),
             *("-device", "virtio-rng-pci", "-rtc", "base=utc"),
             *("-drive", f"if=none,file={self.disk},format=qcow2,id=card"),
             *("-device", "virtio-blk-pci,drive=card"),
@@ -169,11 +169,6 @@ class Emulator(CardMachine):
         """The end of its console, and what qemu said."""
         log = self.folder / "program.log"
         return f"{super().last_words()}\n{log.read_text(errors='replace') if log.exists() else ''}"
-
-
-def mac(number: int) -> str:
-    """Give the address of a board in its network of cables."""
-    return f"52:54:00:00:00:{number:02x}"
 
 
 def _connects(monitor: socket.socket, path: Path) -> bool:

@@ -26,7 +26,7 @@ def first_processes(folder: str) -> Iterator[int]:
         with suppress(OSError):  # it has ended meanwhile
             numbers = re.search(r"NSpid:(.*)", (process / "status").read_text())
             if numbers and numbers[1].split()[1:][-1:] == ["1"]:
-                for variable in (process / "environ").read_text().split("\0"):
+                for variable in (process / "environ").read_text(errors="replace").split("\0"):
                     if f"{variable}/".startswith(f"{MARK}={folder}/"):
                         yield int(process.name)
 

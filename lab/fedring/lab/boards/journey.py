@@ -154,7 +154,7 @@ class Journey:
         return f"{seconds:.1f} s from power on to installed"
 
     def _boot(self, name: str) -> float:
-        image = self._make_image(name) if name in self.site.boxes else self._flash_card(name)
+        image = self._make_image(name) if name == self.site.box else self._flash_card(name)
         board = self.site.insert_card(name, image)
         seconds = board.await_(lambda: board.told_by_installer, "the installer")
         if " installed: " not in board.told_by_installer:

@@ -26,7 +26,7 @@ from fedring.lab.boards.boxes import Box
 from fedring.lab.boards.card_containers import CardContainer
 from fedring.lab.boards.cards import make_bootable, make_card
 from fedring.lab.boards.containers import Container
-from fedring.lab.boards.emulator import Emulator, mac
+from fedring.lab.boards.emulator import Emulator
 from fedring.lab.boards.machines import USER, Machine
 from fedring.lab.boards.namespaces import Namespace
 from fedring.lab.boards.processors import Processor
@@ -50,7 +50,7 @@ _LAUNCHER: Final = """\
 export PYTHONPATH=/opt/fedring/site PYTHONDONTWRITEBYTECODE=1
 exec /usr/bin/python3 -s -P -c 'from fedring.shared.cli import main; main()' "$@"
 """
-_LEASE: Final = "[DHCPServerStaticLease]\nMACAddress={mac}\nAddress={address}\n"
+_DHCP: Final = "[Network]\nDHCPServer=yes\n[DHCPServer]\nPoolOffset={number}\nPoolSize=1\n"
 _USER_DATA: Final = """\
 #cloud-config
 hostname: {name}
@@ -92,11 +92,11 @@ class Site:
         boards: their names.
         whole: processors of those boards that are whole machines, and not containers, by name.
         carded: names of those containers that have a card of their own.
-        boxes: names of those whole machines that start from an image, and are told their address.
+        box: name of the whole machine that starts from an image, and is told its address.
 
     Attributes:
         whole: see above.
-        boxes: likewise.
+        box: likewise.
         laptop: the owner's home.
         server: is off until `start_server`.
         boards: each is off until it gets its card.
@@ -108,14 +108,14 @@ class Site:
         boards: Sequence[str],
         whole: Mapping[str, Processor] = MappingProxyType({}),
         carded: Collection[str] = (),
-        boxes: Collection[str] = (),
+        box: str = "",
     ) -> None:
         self.folder = folder
         self.laptop = folder / "laptop"
         self._names = tuple(boards)
         self.whole = whole
         self._carded = carded
-        self.boxes = boxes
+        self.box = box
         self._children: list[Child] = []
         self._machines: list[Machine] = []
         self.addresses = {SERVER: "192.168.1.10"} | {
@@ -152,19 +152,16 @@ class Site:
         boot = self.server.card / "boot/firmware"
         boot.mkdir(parents=True, exist_ok=True)
         self._write_seed(boot, "broker")
-        if self.boxes:
-            self._tell_addresses()
+        if self.box:
+            self._tell_its_address(self.box)
         self.server.switch_on()
 
-    def _tell_addresses(self) -> None:
-        """Let the server tell boxes their addresses, as a router does."""
+    def _tell_its_address(self, name: str) -> None:
+        """Let the server tell a box its address, as a router does: there is only this one."""
         settings = self.server.card / "etc/systemd/network/10-lan.network.d/dhcp.conf"
         settings.parent.mkdir(parents=True, exist_ok=True)
-        addresses = [self.addresses[f"{name}.local"] for name in self.boxes]
-        leases = [
-            _LEASE.format(mac=mac(_last_number(address)), address=address) for address in addresses
-        ]
-        settings.write_text("[Network]\nDHCPServer=yes\n" + "".join(leases))
+        number = _last_number(self.addresses[f"{name}.local"])
+        settings.write_text(_DHCP.format(number=number))
 
     def install_server(self, bundle: Path) -> Path:
         """Put fedring onto the server as pip would, with packages out of a bundle.
@@ -294,7 +291,7 @@ class Site:
             return CardContainer(self._namespace, folder, name, address)
         if name not in self.whole:
             return self._container(name, [tree(BOARD)], address)
-        kind = Box if name in self.boxes else Emulator
+        kind = Box if name == self.box else Emulator
         return kind(
             self._namespace,
             self.whole[name],
