@@ -314,6 +314,22 @@ def test_or_go_on_until_there_is_a_broker(broker: LocalBroker) -> None:
     run(story)
 
 
+def test_a_broker_is_tried_at_each_of_its_names(broker: LocalBroker) -> None:
+    # It listens at 127.0.0.1 only: at the first name nobody does.
+    named = Broker("127.0.0.2", broker.address.port, None, (broker.address.host,))
+
+    async def story() -> None:
+        async with Connection(named, "b01", backoff=QUICK) as connection:
+            connected = Client(connection)
+            assert await connected.next() == Connected()
+            assert connection.broker.host == broker.address.host
+            broker.restart()
+            assert isinstance(await connected.next(), Disconnected)
+            assert await connected.next() == Connected()
+
+    run(story)
+
+
 def test_leaving_while_a_silent_listener_is_tried() -> None:
     async def story() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:

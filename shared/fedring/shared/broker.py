@@ -11,9 +11,10 @@ import contextlib
 import re
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
+import attrs
 from attrs import frozen
 
 from fedring.shared.errors import BrokerError, ConfigError
@@ -42,11 +43,19 @@ class Broker:
         host: name or address.
         port: 1 to 65535.
         tls: how to speak TLS with it, None for plain MQTT.
+        others: names and addresses of the same broker.
     """
 
     host: str
     port: int = PORT
     tls: ssl.SSLContext | None = None
+    others: tuple[str, ...] = ()
+
+    @property
+    def next(self) -> Broker:
+        """The same broker at the next of its names; itself when there is only one."""
+        host, *others = *self.others, self.host
+        return attrs.evolve(self, host=host, others=tuple(others))
 
     @classmethod
     def from_url(cls, url: str) -> Broker:
@@ -68,6 +77,25 @@ class Broker:
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+def at_some_name(broker: Broker, attempt: Callable[[Broker], None]) -> Broker:
+    """Make an attempt at one name of a broker after the other, and give where it succeeded.
+
+    Raises:
+        BrokerError: it failed at each; of the last one, or of the one that refused us.
+    """
+    for _ in broker.others:
+        try:
+            attempt(broker)
+        except BrokerError as error:
+            if error.name == "broker.certificate-refused":
+                raise
+            broker = broker.next
+        else:
+            return broker
+    attempt(broker)
+    return broker
 
 
 def probe(broker: Broker, client_id: str, *, persistent: bool = True, timeout_s: float = 5) -> None:

@@ -71,4 +71,4 @@ class Credentials:
         tls = None
         if settings.tls:
             tls = tls_context(files.ca, files.certificate, files.key, judge_dates=judge_dates)
-        return Broker(settings.host, settings.port, tls)
+        return Broker(settings.host, settings.port, tls, settings.others)

@@ -78,7 +78,7 @@ class Connection:
     """A connection to a broker that comes back when it is lost.
 
     Args:
-        broker: where.
+        broker: where; its other names are tried in turn.
         client_id: stable name of this client; the broker keeps its session under it.
         subscriptions: filters to subscribe to at every connect.
         will: the last will, if any.
@@ -225,23 +225,25 @@ class Connection:
 
     async def _keep_up(self) -> None:
         failures = 0
-        told = ""
+        told: set[str] = set()
         while True:
             client = self._new_client()
             try:
                 await _enter(client)
             except aiomqtt.MqttError as error:
                 reason = await self._why_not(error)
+                self.broker = self.broker.next
             else:
                 began = time.monotonic()
                 reason = await self._hold(client)
                 if time.monotonic() - began >= self._backoff.steady_s:
                     failures = 0
+                    told.clear()
             failures += 1
             wait_s = self._backoff.wait_s(failures, random.random())  # noqa: S311
-            level = logging.DEBUG if reason == told else logging.WARNING
+            level = logging.DEBUG if reason in told else logging.WARNING
             _log.log(level, "%s: %s; next try in %.1f s", self.client_id, reason, wait_s)
-            told = reason
+            told.add(reason)
             await asyncio.sleep(wait_s)
 
     async def _hold(self, client: aiomqtt.Client) -> str:

@@ -35,6 +35,7 @@ def test_the_boards_settings_are_accepted_and_point_to_its_folders(
     assert str(read.state.folder) == f"{state}/state"
     assert str(read.data.file) == f"{state}/data.csv"
     assert read.broker.host == "broker.local"
+    assert read.broker.others == ("192.168.1.10",)
     assert read.privacy.threshold == 3
 
 

@@ -22,7 +22,7 @@ from fedring.device.room import free_bytes
 from fedring.device.settings import DeviceSettings
 from fedring.device.trainers import trainer_of
 from fedring.device.update.places import Places
-from fedring.shared.broker import Broker, probe_tls
+from fedring.shared.broker import Broker, at_some_name, probe_tls
 from fedring.shared.certificates import read_certificate, validity
 from fedring.shared.credentials import Credentials
 from fedring.shared.errors import UserError
@@ -138,8 +138,7 @@ def examine_certificate(settings: DeviceSettings) -> Iterator[Finding]:
 
 def examine_broker(settings: DeviceSettings) -> Iterator[Finding]:
     """See that the broker is there, is the fleet's, and takes our certificate."""
-    broker = _broker(settings)
-    probe_tls(broker)
+    broker = at_some_name(_broker(settings), probe_tls)
     how = "without TLS" if broker.tls is None else "over TLS"
     yield Finding("broker", f"{broker} answers {how}")
 
@@ -152,7 +151,8 @@ def _broker(settings: DeviceSettings) -> Broker:
         return credentials.broker(settings.broker, judge_dates=False)
     bootstrap = Bootstrap.load(files.bootstrap)
     tls: ssl.SSLContext = nameless_context(files.ca, earliest=bootstrap.flashed_at)
-    return Broker(bootstrap.hosts[0], bootstrap.port, tls)
+    first, *others = bootstrap.hosts
+    return Broker(first, bootstrap.port, tls, tuple(others))
 
 
 def examine_data(settings: DeviceSettings) -> Iterator[Finding]:

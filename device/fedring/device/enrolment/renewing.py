@@ -22,7 +22,7 @@ from cryptography import x509
 from fedring.device.enrolment.asking import Ask, Asking, Effects, Take, Tell
 from fedring.device.enrolment.key_files import KeyFiles
 from fedring.device.settings import DeviceSettings
-from fedring.shared.broker import Broker, probe
+from fedring.shared.broker import Broker, at_some_name, probe
 from fedring.shared.certificates import validity
 from fedring.shared.credentials import Credentials
 from fedring.shared.enrolment import ask_again
@@ -78,7 +78,9 @@ def take_over(settings: DeviceSettings) -> float:
         tls = None
         if settings.broker.tls:
             tls = tls_context(settings.fleet.ca, new.certificate, new.key, judge_dates=False)
-        probe(Broker(settings.broker.host, settings.broker.port, tls), name)
+        where = settings.broker
+        broker = Broker(where.host, where.port, tls, where.others)
+        at_some_name(broker, lambda broker: probe(broker, name))
     except (BrokerError, CertificateError) as refusal:
         if isinstance(refusal, BrokerError) and refusal.name != "broker.certificate-refused":
             _log.warning("the new certificate cannot be tried: %s", refusal.text)

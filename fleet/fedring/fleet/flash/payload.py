@@ -154,6 +154,7 @@ def _replacements(fleet: Fleet) -> Mapping[str, str]:
         'certificate = "device.crt"': 'certificate = "/var/lib/fedring/device.crt"',
         '#bootstrap = "bootstrap.json"': 'bootstrap = "/var/lib/fedring/bootstrap.json"',
         'host = "localhost"': f'host = "{fleet.broker[0]}"',
+        "#others = []": f"others = {json.dumps([*fleet.broker[1:]])}",
         'folder = "state"': 'folder = "/var/lib/fedring/state"',
         "threshold = 7": f"threshold = {usual_threshold(n_places)}",
         'file = "data.csv"': 'file = "/var/lib/fedring/data.csv"',

@@ -8,10 +8,11 @@ from typing import Annotated
 
 from attrs import field, frozen
 
-from fedring.shared.config.kinds import flag, text, whole
+from fedring.shared.config.kinds import flag, text, texts, whole
 
 TLS_PORT = 8883
 PLAIN_PORT = 1883
+_HOST = r"[A-Za-z0-9.:_-]{1,253}"
 
 
 @frozen(kw_only=True)
@@ -20,6 +21,7 @@ class BrokerSettings:
 
     Attributes:
         host: name or address of the machine.
+        others: of its names and addresses, at most seven; tried in turn when the first one fails.
         port: TCP port, 1..65,535; by default 8883 with TLS, 1883 without.
         tls: TLS with the certificate of [fleet]; off only for a broker on this very machine.
         allow_plain: insist on plain MQTT to another machine: whoever is on the way sees topics and
@@ -28,7 +30,8 @@ class BrokerSettings:
             and a half of them the broker sends our last will.
     """
 
-    host: Annotated[str, text("a host name or address", r"[A-Za-z0-9.:_-]{1,253}")]
+    host: Annotated[str, text("a host name or address", _HOST)]
+    others: Annotated[tuple[str, ...], texts("host names and addresses", _HOST, 7)] = ()
     tls: Annotated[bool, flag()] = True
     port: Annotated[int, whole(1, 65_535)] = field()
     allow_plain: Annotated[bool, flag()] = False
@@ -39,10 +42,11 @@ class BrokerSettings:
         return TLS_PORT if self.tls else PLAIN_PORT
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        if not (self.tls or self.allow_plain or _is_loopback(self.host)):
+        elsewhere = [host for host in (self.host, *self.others) if not _is_loopback(host)]
+        if elsewhere and not (self.tls or self.allow_plain):
             yield (
                 "tls",
-                f"true, since {self.host} is another machine (`allow_plain = true` insists)",
+                f"true, since {elsewhere[0]} is another machine (`allow_plain = true` insists)",
             )
 
 

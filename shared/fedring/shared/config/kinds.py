@@ -148,6 +148,19 @@ def names(what: str, at_least: int, at_most: int) -> Kind:
     return Kind(f"a list of {at_least} to {at_most} different {what}", read)
 
 
+def texts(what: str, pattern: str, at_most: int) -> Kind:
+    """A list of at most `at_most` strings, each of which matches `pattern`; becomes a tuple."""
+
+    def read(value: Any, _: Path) -> tuple[str, ...]:
+        _demand(type(value) is list and all(type(item) is str for item in value))
+        if not all(re.fullmatch(pattern, item) for item in value):
+            raise ValueError
+        _within(len(value), 0, at_most)
+        return tuple(value)
+
+    return Kind(f"a list of at most {at_most} {what}", read)
+
+
 def wholes(what: str, low: int, high: int, at_most: int) -> Kind:
     """A list of at most `at_most` integers from `low` to `high`; becomes a tuple."""
 
