@@ -70,6 +70,19 @@ def test_a_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch) ->
     assert failure.value.hint == "sudo apt-get install systemd-container"
 
 
+def test_programs_that_nobody_runs_are_told_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = tmp_path / "arch-test"
+    asked.write_text('#!/bin/sh\n[ "$1" = amd64 ]\n')
+    asked.chmod(0o755)
+    monkeypatch.setattr(system, "PATH", f"{tmp_path}:/bin")
+    system.demand_architecture("amd64")
+    with pytest.raises(UserError, match="programs of arm64 to nobody") as failure:
+        system.demand_architecture("arm64")
+    assert "binfmt_misc" in (failure.value.hint or "")
+
+
 def test_a_program_that_fails_is_quoted() -> None:
     with pytest.raises(RuntimeError, match=r"sh ended with 3: .*\nno such luck"):
         system.run("sh", "-c", "echo no such luck >&2; exit 3")

@@ -43,6 +43,7 @@ CARDS: Final = CONTAINERS | {
 AMD_MACHINES: Final = _MACHINES | {"qemu-system-x86_64": "qemu-system-x86"}
 """What a whole amd64 board needs beside its server."""
 ARM_MACHINES: Final = _MACHINES | {
+    "arch-test": "arch-test",
     "qemu-aarch64-static": "qemu-user-static",
     "qemu-system-aarch64": "qemu-system-arm",
 }
@@ -74,6 +75,26 @@ def demand(needed: Mapping[str, str]) -> None:
             name="process.missing-program",
             hint=installing(missing.values()),
         )
+
+
+def demand_architecture(name: str) -> None:
+    """Go on only where the kernel runs programs of an architecture, or has them translated.
+
+    Args:
+        name: Debian's, such as "arm64".
+
+    Raises:
+        UserError: it does not, or it cannot be told; with what to do.
+    """
+    try:
+        run("arch-test", name)
+    except RuntimeError:
+        raise UserError(
+            f"this kernel hands programs of {name} to nobody",
+            name="process.missing-program",
+            hint=f"{installing(['binfmt-support', 'qemu-user-static'])}; where that is not enough: "
+            "sudo mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc",
+        ) from None
 
 
 def program(name: str) -> str:

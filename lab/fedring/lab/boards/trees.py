@@ -20,7 +20,7 @@ from typing import Final
 from attrs import frozen
 
 from fedring.lab.boards.namespaces import Namespace
-from fedring.lab.boards.system import run
+from fedring.lab.boards.system import demand_architecture, run
 
 BUILD_S: Final = 3600.0
 """Longest time for a tree: the arm64 one runs its packages' scripts in an emulator."""
@@ -139,7 +139,7 @@ def tree(recipe: Recipe) -> Path:
     """Give the folder of a tree; build it when it is missing, or wait for whoever builds it.
 
     Raises:
-        UserError: mmdebstrap is missing.
+        UserError: mmdebstrap is missing, or nobody here runs the tree's programs.
         RuntimeError: the tree cannot be built; with mmdebstrap's words.
     """
     cache = cache_folder()
@@ -155,6 +155,8 @@ def tree(recipe: Recipe) -> Path:
 
 
 def _build(recipe: Recipe, folder: Path) -> None:
+    if recipe.architecture == "arm64" and not recipe.unpacked:
+        demand_architecture(recipe.architecture)
     run(
         "mmdebstrap",
         f"--variant={'extract' if recipe.unpacked else 'minbase'}",
