@@ -66,7 +66,9 @@ def main(
             steps = [
                 step
                 for step in Journey(site, boards).steps
-                if (step.quick or not quick) and (step.whole or not whole)
+                if (step.quick or not quick)
+                and (step.whole or not whole)
+                and (step.boxed or not box)
             ]
             passed = _visit(site, steps)
     return 0 if passed else 1
