@@ -24,7 +24,7 @@ from fedring.shared.messages import Announce
 from fedring.shared.mqtt import Disconnected
 
 N_DEVICES = 3
-N_CIPHERTEXTS = 25  # at 2048 bits
+N_CIPHERTEXTS = 23  # at 2048 bits
 
 
 @define
