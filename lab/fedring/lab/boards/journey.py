@@ -15,6 +15,7 @@ from typing import Final
 from attrs import frozen
 
 from fedring.fleet.bundles.targets import Target
+from fedring.fleet.rollout import STEADY_S
 from fedring.lab.boards.machines import PATIENCE_S, USER, Machine
 from fedring.lab.boards.releases import BREAKAGE, next_release
 from fedring.lab.boards.site import SERVER, TARGET, Site
@@ -316,7 +317,9 @@ class Journey:
         bundles = self.make_release(version, broken=broken)
         files = " ".join(map(str, bundles))
         return self.site.type(
-            "laptop", f"fedring fleet update --fleet {FLEET} {files}", self._patience_s
+            "laptop",
+            f"fedring fleet update --fleet {FLEET} {files}",
+            self._patience_s + len(self.site.boards) * STEADY_S,  # a wave is one board or more
         )
 
     def make_release(self, version: str, *, broken: bool) -> list[Path]:
