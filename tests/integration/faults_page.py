@@ -45,7 +45,7 @@ def go_through(
                 pair = left.pop(0)
                 try:
                     outcomes[pair] = happen(fleet, *pair)
-                except Exception:
+                except Exception:  # whatever broke is told, and the table goes on with a new fleet
                     outcomes[pair] = BROKEN
                     traceback.print_exc()
                     break
