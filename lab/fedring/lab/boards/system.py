@@ -93,7 +93,8 @@ def demand_architecture(name: str) -> None:
             f"this kernel hands programs of {name} to nobody",
             name="process.missing-program",
             hint=f"{installing(['binfmt-support', 'qemu-user-static'])}; where that is not enough: "
-            "sudo mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc",
+            "sudo mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc; "
+            "sudo update-binfmts --enable qemu-aarch64",
         ) from None
 
 
