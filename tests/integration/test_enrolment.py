@@ -183,7 +183,7 @@ def test_a_flood_of_strangers(site: Site, spy: Spy, signing: Child) -> None:
     site.await_log("sign", "connected")
     invitations = site.fleet.invite(["b17", "b18"])
     resident = []
-    # What a process needs to stand one flood it may keep; the next, four times as long, adds nothing.
+    # What a process needs to stand a flood it may keep; the next, four times as long, adds nothing.
     for invitation, requests in zip(invitations, (2_000, 8_000), strict=True):
         flood(site, invitation.name, requests)
         site.flash(invitation)
@@ -201,7 +201,7 @@ def test_a_flood_of_strangers(site: Site, spy: Spy, signing: Child) -> None:
 
 
 def flood(site: Site, name: str, requests: int) -> None:
-    """Ask for certificates with keys of 800 bytes, every second time in the name of a board that waits."""
+    """Ask for certificates with keys of 800 bytes, half of them in the name of a waiting board."""
     with Client(site.board_port, site.stranger, "stranger", V5) as stranger:
         for number in range(requests):
             lie = Enrolment(
