@@ -198,12 +198,17 @@ class Shell(Generic[E]):
                 self.pause(self.sync_s, self.sync)
             self.carry_out(effect)
 
+    @property
+    def _deadline(self) -> float | None:
+        machine = self.machine
+        return None if machine is None else machine.deadline
+
     def _arm(self, not_before: float) -> None:
         """See that the machine is woken at its deadline."""
-        machine = self.machine
-        if machine is None or machine.deadline is None:
+        deadline = self._deadline
+        if deadline is None:
             return
-        wakes_at = max(machine.deadline, not_before)
+        wakes_at = max(deadline, not_before)
         if self._wakes_at is not None and self._wakes_at <= wakes_at:
             return
         self._wakes_at = wakes_at
@@ -212,10 +217,10 @@ class Shell(Generic[E]):
     def _wake(self) -> None:
         """Tick, if it is time to; an earlier alarm may have been overtaken."""
         self._wakes_at = None
-        machine = self.machine
-        if machine is None or machine.deadline is None or self._pauses:
+        deadline = self._deadline
+        if deadline is None or self._pauses:
             return
-        if self.network.now < machine.deadline:
+        if self.network.now < deadline:
             self._arm(0.0)
             return
         self._steps.append(self.tick)
