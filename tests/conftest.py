@@ -5,6 +5,7 @@ import shutil
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import frozen
@@ -146,6 +147,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
         config.stash[NOT_RUN][mark] = [item.nodeid for item in left_out]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process that runs tests beside others tells whoever started it what it left out."""
+    told = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told["not run"] = session.config.stash[NOT_RUN]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Each process left out the same, having collected the same tests."""
+    node.config.stash[NOT_RUN].update(getattr(node, "workeroutput", {}).get("not run", {}))
 
 
 def pytest_terminal_summary(

@@ -1,6 +1,8 @@
 """Real brokers on loopback for the tests of this folder."""
 
+import errno
 import os
+import secrets
 import shutil
 import socket
 import time
@@ -76,10 +78,20 @@ def shipped_mosquitto(mosquitto: Path) -> Iterator[Callable[..., tuple[Child, in
 
 
 def free_port() -> int:
-    """A port of loopback that nobody uses at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+    """A port of loopback that nobody uses at this moment.
+
+    Below those that the kernel gives to connections; not drawn from `random`, which has the same
+    seed in all processes that run tests side by side.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError as fault:
+            if fault.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return port
 
 
 def await_port(child: Child, port: int) -> None:
