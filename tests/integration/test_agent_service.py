@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -108,6 +109,29 @@ def test_ready_when_the_coordinator_is_there_and_silent_when_frozen(
         agent.send(signal.SIGTERM)
         systemd.hear("STOPPING=1")
         assert agent.wait(WAIT_S) == 0
+
+
+def test_a_new_certificate_is_tried_without_standing_still(
+    broker: LocalBroker, systemd: Systemd, tmp_path: Path
+) -> None:
+    """At eight names that nobody answers at it takes longer than the watchdog waits."""
+    silent = {"broker": {"host": "127.0.0.2", "others": [broker.address.host]}}
+    with (
+        LocalFleet(tmp_path, broker.address, device=silent) as fleet,
+        socket.create_server(("127.0.0.2", broker.address.port)) as listener,
+    ):
+        for file in ("device.key", "device.crt"):
+            folder = fleet.authority.device_folder("b01")
+            shutil.copy(folder / file, folder / f"{file}.new")
+        fleet.start_device("b01")
+        listener.settimeout(WAIT_S)
+        attempt, _ = listener.accept()
+        with attempt:
+            assert attempt.recv(200).endswith(b"b01")
+            systemd.hear("WATCHDOG=1")
+            attempt.setblocking(False)
+            with pytest.raises(BlockingIOError):  # it still waits for an answer
+                attempt.recv(1)
 
 
 def test_under_systemd_an_agent_waits_for_its_broker(

@@ -108,7 +108,7 @@ def run(settings: DeviceSettings) -> None:
 
 def _take_part(settings: DeviceSettings, trainer: Trainer) -> bool:
     """Take part under the newest certificate; True when there may be a newer one."""
-    pause_s = take_over(settings)
+    pause_s = asyncio.run(_take_over(settings))
     credentials = Credentials.load(settings.fleet, Role.DEVICE)
     identity = credentials.identity
     with DeviceStore.open(
@@ -116,6 +116,12 @@ def _take_part(settings: DeviceSettings, trainer: Trainer) -> bool:
     ) as store:
         keep_what_is_loaded()
         return asyncio.run(_serve(settings, credentials, store, trainer, pause_s))
+
+
+async def _take_over(settings: DeviceSettings) -> float:
+    """As `take_over`: many names that nobody answers at take longer than the watchdog waits."""
+    notify.start_beating(asyncio.get_running_loop())
+    return await asyncio.to_thread(take_over, settings)
 
 
 async def _serve(
