@@ -124,11 +124,11 @@ class Site:
     def coordinator_file(self) -> Path:
         return self.fleet.coordinator_folder / "coordinator.toml"
 
-    def start_coordinator(self, n_devices: int = 3) -> Child:
-        """Start it, or start it again."""
+    def start_coordinator(self, n_devices: int = 3, **broker: object) -> Child:
+        """Start it, or start it again; with some settings of its broker changed."""
         tables: dict[str, Any] = {table: dict(rows) for table, rows in COORDINATOR.items()}
         tables["state"] = {"folder": str(self.folder / "state")}
-        tables["broker"] = {"host": "localhost", "port": self.port}
+        tables["broker"] = {"host": "localhost", "port": self.port} | broker
         tables["enrolment"] = {"port": self.coordinator_port}
         tables["ring"] |= {"size": max(3, n_devices), "min_devices": n_devices}
         write_toml(self.coordinator_file, tables)

@@ -1,8 +1,12 @@
 """Boards with nothing but a code become members of a fleet: real Mosquittos, real processes."""
 
 import json
+import shutil
+import socket
 import stat
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,11 +15,15 @@ from tests.integration.enrolment_site import FLASHED_AT, Site, spied
 from tests.integration.test_broker_config import V5, Client
 
 from fedring.coordinator.enrolment.queue import MAX_WAITING
+from fedring.device.enrolment.renewing import take_over
+from fedring.device.settings import DeviceSettings
 from fedring.fleet import authority
 from fedring.fleet.signing import judge
 from fedring.lab.processes import Child
+from fedring.lab.programs import write_toml
 from fedring.lab.spy import Spy
 from fedring.shared.enrolment import MAX_REQUEST_BYTES, Carried, Enrolment, encode
+from fedring.shared.identity import Identity
 
 Start = Callable[..., tuple[Child, int]]
 BOARDS = ("b01", "b02", "b03")
@@ -175,6 +183,70 @@ def test_renewal(site: Site, spy: Spy, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [file.name for file in (card / "own").iterdir() if file.suffix == ".new"]
     assert site.boards["b16"].running
     signing.stop()
+
+
+@pytest.mark.parametrize("first", ["127.0.0.2", "127.0.0.3", "no-such-host.invalid"])
+def test_a_new_pair_is_tried_at_each_name_of_the_broker(
+    site: Site, tmp_path: Path, first: str
+) -> None:
+    """At 127.0.0.2 nobody listens, at 127.0.0.3 somebody else, who would like it to be dropped."""
+    own = tmp_path / "own"
+    own.mkdir(mode=0o700)
+    site.fleet.add(name := f"renews-{first[-1]}")
+    for ending, owner in (("", "watcher"), (".new", name)):
+        for file in ("device.key", "device.crt"):
+            shutil.copy(site.fleet.device_folder(owner) / file, own / f"{file}{ending}")
+    write_toml(
+        tmp_path / "device.toml",
+        {
+            "fleet": {
+                "ca": str(site.fleet.ca_file),
+                "key": "own/device.key",
+                "certificate": "own/device.crt",
+            },
+            "broker": {"host": first, "others": ["localhost"], "port": site.port},
+            "state": {"folder": "own"},
+            "privacy": {"threshold": 2},
+            "data": {"file": "data.csv"},
+        },
+    )
+    with refusing_everybody("127.0.0.3", site.port):
+        assert take_over(DeviceSettings.load(tmp_path / "device.toml")) == 0.0
+    assert Identity.load(own / "device.key", own / "device.crt").name == name
+    assert sorted(file.name for file in own.iterdir()) == ["device.crt", "device.key"]
+
+
+def test_a_coordinator_tries_each_name_of_its_brokers(site: Site) -> None:
+    """At its start, and at the door where boards ask."""
+    assert site.coordinator is not None
+    site.coordinator.stop()
+    site.start_coordinator(host="127.0.0.2", others=["localhost"])
+    (invitation,) = site.fleet.invite(["b19"])
+    site.flash(invitation)
+    site.boot("b19")
+    site.await_request("b19")
+
+
+@contextmanager
+def refusing_everybody(host: str, port: int) -> Iterator[None]:
+    """Somebody who is no broker, and says to all TLS that its certificate is not known."""
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(b"\x15\x03\x03\x00\x02\x02\x2e")
+
+    with socket.create_server((host, port)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def test_a_flood_of_strangers(site: Site, spy: Spy, signing: Child) -> None:

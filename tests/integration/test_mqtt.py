@@ -314,12 +314,13 @@ def test_or_go_on_until_there_is_a_broker(broker: LocalBroker) -> None:
     run(story)
 
 
-def test_a_broker_is_tried_at_each_of_its_names(broker: LocalBroker) -> None:
+@pytest.mark.parametrize("fail_fast", [False, True])
+def test_a_broker_is_tried_at_each_of_its_names(broker: LocalBroker, fail_fast: bool) -> None:
     # It listens at 127.0.0.1 only: at the first name nobody does.
     named = Broker("127.0.0.2", broker.address.port, None, (broker.address.host,))
 
     async def story() -> None:
-        async with Connection(named, "b01", backoff=QUICK) as connection:
+        async with Connection(named, "b01", fail_fast=fail_fast, backoff=QUICK) as connection:
             connected = Client(connection)
             assert await connected.next() == Connected()
             assert connection.broker.host == broker.address.host

@@ -5,6 +5,7 @@ The folder in which all of it lies is told in `fedring.fleet.fleet_folder`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from fedring.fleet.fleet_folder import FleetFolder
 from fedring.fleet.folders import identity_files, pem, settings, write_folder
 from fedring.fleet.issuing import LIFETIME, RENEWED_LIFETIME, Issuer, new_key
 from fedring.fleet.passphrases import protect
-from fedring.fleet.register import HOST_PATTERN, Device, Register, Standing
+from fedring.fleet.register import Device, Register, Standing
 from fedring.fleet.server_folder import (
     CANARY_CERTIFICATE,
     RENEWED,
@@ -28,6 +29,7 @@ from fedring.fleet.server_folder import (
     serial_of,
     server_files,
 )
+from fedring.shared.broker import HOST
 from fedring.shared.certificates import read_certificate
 from fedring.shared.errors import StateError
 from fedring.shared.identity import CANARY_NAME, RESERVED_NAMES
@@ -420,7 +422,7 @@ def _last_day(lifetime: timedelta) -> date:
 
 def _check_addresses(broker: Sequence[str]) -> None:
     for address in broker:
-        if not HOST_PATTERN.fullmatch(address):
+        if not re.fullmatch(HOST, address):
             raise StateError(f"{address!r} is no host name or address", name="fleet.broker")
 
 

@@ -20,12 +20,12 @@ import attrs
 import cattrs
 from attrs.validators import deep_iterable, ge, le, matches_re, optional
 
+from fedring.shared.broker import HOST
 from fedring.shared.errors import StateError
 from fedring.shared.identity import NAME_PATTERN, OWNER_NAME, RevocationList
 from fedring.shared.messages import COORDINATOR_NAME, MAX_UINT32
 
 FORMAT: Final = 2
-HOST_PATTERN: Final = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
 
 _UINT32: Final = [ge(1), le(MAX_UINT32)]
 _SERIAL: Final = matches_re(r"[0-9a-f]{1,40}")
@@ -145,7 +145,7 @@ class Register:
     """
 
     fleet: str = attrs.field(validator=matches_re(NAME_PATTERN))
-    broker: tuple[str, ...] = attrs.field(validator=deep_iterable(matches_re(HOST_PATTERN)))
+    broker: tuple[str, ...] = attrs.field(validator=deep_iterable(matches_re(HOST)))
     next_number: int = attrs.field(default=1, validator=[ge(1), le(MAX_UINT32 + 1)])
     list_number: int = attrs.field(default=1, validator=_UINT32)
     epoch: int = attrs.field(default=1, validator=_UINT32)

@@ -11,7 +11,7 @@ import contextlib
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Literal
 
 import attrs
@@ -20,7 +20,15 @@ from attrs import frozen
 from fedring.shared.errors import BrokerError, ConfigError
 
 PORT: Final = 1883
+HOST: Final = (
+    r"(?=.{1,253}\Z)(?:[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?"
+    r"|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)"
+)
+"""A host name that can be looked up, or an address; never with a port."""
 _ADDRESS: Final = re.compile(r"mqtt://(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]@]+)(?::([0-9]{1,5}))?/?")
+
+_OF_OUR_CERTIFICATE: Final = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
+"""In OpenSSL's names of alerts; whoever is on the way brings about others."""
 
 _DISCONNECT: Final = b"\xe0\x00"
 _NO_PROPERTIES: Final = {4: b"", 5: b"\x00"}
@@ -57,6 +65,13 @@ class Broker:
         host, *others = *self.others, self.host
         return attrs.evolve(self, host=host, others=tuple(others))
 
+    def at_each_name(self) -> Iterator[Broker]:
+        """The same broker at each of its names, in turn."""
+        broker = self
+        for _ in (self.host, *self.others):
+            yield broker
+            broker = broker.next
+
     @classmethod
     def from_url(cls, url: str) -> Broker:
         """Read `mqtt://host:port`; the port may be left out.
@@ -83,19 +98,25 @@ def at_some_name(broker: Broker, attempt: Callable[[Broker], None]) -> Broker:
     """Make an attempt at one name of a broker after the other, and give where it succeeded.
 
     Raises:
-        BrokerError: it failed at each; of the last one, or of the one that refused us.
+        BrokerError: it failed at each; or the broker refused our certificate, as it would anywhere.
     """
-    for _ in broker.others:
+    failures = []
+    for named in broker.at_each_name():
         try:
-            attempt(broker)
+            attempt(named)
         except BrokerError as error:
             if error.name == "broker.certificate-refused":
                 raise
-            broker = broker.next
+            failures.append(error)
         else:
-            return broker
-    attempt(broker)
-    return broker
+            return named
+    raise failed_everywhere(failures)
+
+
+def failed_everywhere(failures: Sequence[BrokerError]) -> BrokerError:
+    """What failed at each name of a broker, in one."""
+    first = failures[0]
+    return BrokerError("; ".join(one.text for one in failures), name=first.name, hint=first.hint)
 
 
 def probe(broker: Broker, client_id: str, *, persistent: bool = True, timeout_s: float = 5) -> None:
@@ -183,10 +204,8 @@ def _ask(connection: socket.socket, broker: object, packet: bytes) -> bytes:
     try:
         head = _read(connection, 2)
         body = _read(connection, head[1]) if len(head) == 2 else b""
-    except ssl.SSLError as error:
-        raise _refused_certificate(broker, error) from error
     except OSError as error:
-        raise _no_answer(broker, _words(error)) from error
+        raise _broken(broker, error) from error
     return head[:1] + body
 
 
@@ -208,10 +227,8 @@ def probe_tls(broker: Broker, *, timeout_s: float = 5, patience_s: float = 1) ->
             connection.recv(1)  # a broker that has let us in waits for us to speak
         except TimeoutError:
             return
-        except ssl.SSLError as error:
-            raise _refused_certificate(broker, error) from error
         except OSError as error:
-            raise _no_answer(broker, _words(error)) from error
+            raise _broken(broker, error) from error
         raise _no_answer(broker, "it hung up")
 
 
@@ -237,8 +254,7 @@ def _open(broker: Broker, timeout_s: float) -> socket.socket:
         ) from error
     except OSError as error:
         plain.close()
-        if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
-            raise _refused_certificate(broker, error) from error
+        # Under TLS 1.3 nobody has seen our certificate yet, and an alert may be anybody's.
         raise BrokerError(
             f"the broker at {broker} does not speak TLS here: {_words(error)}",
             name="broker.no-tls",
@@ -277,7 +293,11 @@ def _read(connection: socket.socket, n_bytes: int) -> bytes:
     return data
 
 
-def _refused_certificate(broker: object, error: ssl.SSLError) -> BrokerError:
+def _broken(broker: object, error: OSError) -> BrokerError:
+    """What it means that a connection ended so, whose other side has proven who it is."""
+    reason = (isinstance(error, ssl.SSLError) and error.reason) or ""
+    if "ALERT" not in reason or not any(word in reason for word in _OF_OUR_CERTIFICATE):
+        return _no_answer(broker, _words(error))
     return BrokerError(
         f"the broker at {broker} refuses our certificate: {_words(error)}",
         name="broker.certificate-refused",

@@ -35,7 +35,7 @@ from attrs import define, frozen
 
 from fedring.shared.arrivals import Arrivals, Connected, Disconnected, Event, Message
 from fedring.shared.backoff import Backoff
-from fedring.shared.broker import Broker, probe
+from fedring.shared.broker import Broker, at_some_name, probe
 from fedring.shared.errors import BrokerError
 from fedring.shared.packet_log import PacketLog
 from fedring.shared.traffic import Traffic
@@ -83,7 +83,7 @@ class Connection:
         subscriptions: filters to subscribe to at every connect.
         will: the last will, if any.
         persistent: the broker queues messages while we are away.
-        fail_fast: raise at start when the broker cannot be used, instead of trying on.
+        fail_fast: raise at start when the broker cannot be used at any name, instead of trying on.
         classify: topic class of a topic, for the byte counters.
         keepalive_s: a dead connection is noticed within twice this time.
         window: most publishes without acknowledgement.
@@ -125,7 +125,7 @@ class Connection:
 
     async def __aenter__(self) -> Connection:
         if self._fail_fast:
-            await self._probe()
+            self.broker = await asyncio.to_thread(at_some_name, self.broker, self._probe)
         self._keeper = asyncio.create_task(self._keep_up(), name=f"mqtt {self.client_id}")
         self._keeper.add_done_callback(self._arrivals.close)
         return self
@@ -295,13 +295,13 @@ class Connection:
 
     async def _why_not(self, error: aiomqtt.MqttError) -> str:
         try:
-            await self._probe()
+            await asyncio.to_thread(self._probe, self.broker)
         except BrokerError as found:
             return found.text
         return f"cannot connect to the broker at {self.broker}: {error}"
 
-    async def _probe(self) -> None:
-        await asyncio.to_thread(probe, self.broker, self.client_id, persistent=self._persistent)
+    def _probe(self, broker: Broker) -> None:
+        probe(broker, self.client_id, persistent=self._persistent)
 
 
 class _Client(aiomqtt.Client):

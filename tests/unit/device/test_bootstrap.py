@@ -92,6 +92,13 @@ class TestBootstrap:
         assert Bootstrap.load(card / "bootstrap.json").code is None
         assert json.loads((card / "bootstrap.json").read_bytes())["note"] == "mine"
 
+    @pytest.mark.parametrize("host", ["", "a..b", "a" * 64, "h:8884", "h h", 1])
+    def test_a_name_that_no_broker_has(self, card: Path, host: object) -> None:
+        change(card, broker=["localhost", host])
+        with pytest.raises(StateError, match="no list of host names") as caught:
+            Bootstrap.load(card / "bootstrap.json")
+        assert caught.value.name == "enrolment.bootstrap"
+
 
 class TestFirstStart:
     @pytest.mark.parametrize("content", [None, "", "[]", '{"fleet": "greenhouse"}', "[" * 20_000])

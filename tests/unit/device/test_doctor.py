@@ -70,7 +70,9 @@ def broker_port(fleet: Fleet) -> Iterator[int]:
 class tls_server:  # noqa: N801 - used as a function
     """Something that speaks TLS as the fleet's broker does, and no MQTT."""
 
-    def __init__(self, fleet: Fleet, trusted: Path) -> None:
+    def __init__(
+        self, fleet: Fleet, trusted: Path, address: tuple[str, int] = ("127.0.0.1", 0)
+    ) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         files = fleet.broker_folder
@@ -78,7 +80,7 @@ class tls_server:  # noqa: N801 - used as a function
         context.load_verify_locations(trusted)
         context.verify_mode = ssl.CERT_REQUIRED
         self._context = context
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(address)
         self._thread = threading.Thread(target=self._serve)
 
     def __enter__(self) -> int:
@@ -232,6 +234,34 @@ def test_a_broker_of_others(patient: Patient, tmp_path: Path) -> None:
     with tls_server(foreign, foreign.ca_file) as port:
         patient.tables["broker"]["port"] = port
         assert "[broker.untrusted]" in patient.examine()["broker"].text
+
+
+def test_names_of_the_broker_that_serve_and_that_do_not(
+    patient: Patient, fleet: Fleet, tmp_path: Path, broker_port: int
+) -> None:
+    foreign = create_fleet(tmp_path / "foreign", "orchard", ["127.0.0.3"])
+    with tls_server(foreign, foreign.ca_file, ("127.0.0.3", broker_port)):
+        patient.tables["broker"] |= {
+            "host": "127.0.0.2",
+            "others": ["127.0.0.1", "no-such-host.invalid", "127.0.0.3"],
+        }
+        assert patient.complaints == []
+        finding = patient.examine()["broker"]
+    answers, unreachable, unknown, untrusted = finding.text.split("; ")
+    assert answers == f"127.0.0.1:{broker_port} answers over TLS"
+    assert unreachable == f"no broker at 127.0.0.2:{broker_port}: connection refused"
+    assert unknown.startswith(f"no broker at no-such-host.invalid:{broker_port}: ")
+    assert untrusted.startswith(f"the broker at 127.0.0.3:{broker_port} is not the one we trust: ")
+    assert "host and port in the settings" in finding.remedy
+
+
+def test_a_broker_that_none_of_its_names_leads_to(patient: Patient, broker_port: int) -> None:
+    patient.tables["broker"] |= {"host": "127.0.0.2", "others": ["127.0.0.3"]}
+    assert patient.complaints == ["broker"]
+    assert patient.examine()["broker"].text == (
+        f"no broker at 127.0.0.2:{broker_port}: connection refused; "
+        f"no broker at 127.0.0.3:{broker_port}: connection refused [broker.unreachable]"
+    )
 
 
 def test_a_model_file_that_is_missing(patient: Patient) -> None:

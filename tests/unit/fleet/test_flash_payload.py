@@ -11,7 +11,7 @@ from fedring.device.enrolment.bootstrap import Bootstrap
 from fedring.device.settings import DeviceSettings
 from fedring.fleet.authority import Fleet, create_fleet
 from fedring.fleet.flash.payload import BOARD_FILES, board_file, bootstrap, settings
-from fedring.shared.errors import ConfigError
+from fedring.shared.errors import ConfigError, StateError
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 
@@ -37,6 +37,22 @@ def test_the_boards_settings_are_accepted_and_point_to_its_folders(
     assert read.broker.host == "broker.local"
     assert read.broker.others == ("192.168.1.10",)
     assert read.privacy.threshold == 3
+
+
+def test_a_board_gets_no_more_names_of_the_broker_than_its_settings_take(tmp_path: Path) -> None:
+    names = [f"broker-{number}.local" for number in range(9)]
+    fleet = create_fleet(tmp_path / "barn", "barn", names)
+    file = tmp_path / "device.toml"
+    file.write_text(settings(fleet))
+    broker = DeviceSettings.load(file).broker
+    assert (broker.host, *broker.others) == tuple(names[:8])
+
+
+@pytest.mark.parametrize("name", ["", "broker..local", "broker.local:8883", "a" * 64])
+def test_a_fleet_has_no_broker_that_boards_cannot_look_up(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StateError) as failure:
+        create_fleet(tmp_path / "barn", "barn", ["broker.local", name])
+    assert failure.value.name == "fleet.broker"
 
 
 @pytest.mark.parametrize(("n_boards", "threshold"), [(15, 3), (16, 7)])

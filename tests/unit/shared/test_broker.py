@@ -15,26 +15,32 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fedring.shared.broker import Broker, probe, writable
+from fedring.shared.broker import Broker, at_some_name, probe, probe_tls, writable
 from fedring.shared.errors import BrokerError, ConfigError
 
 ACCEPTED = b"\x20\x02\x00\x00"
 
 
 @contextlib.contextmanager
-def server(serve: Callable[[socket.socket], object]) -> Iterator[int]:
+def server(
+    serve: Callable[[socket.socket], object], address: tuple[str, int] = ("127.0.0.1", 0)
+) -> Iterator[int]:
     """A server on loopback for one connection; gives its port."""
 
     def accept() -> None:
-        connection, _ = listener.accept()
-        with connection, contextlib.suppress(OSError):
-            serve(connection)
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                serve(connection)
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(address) as listener:
         thread = threading.Thread(target=accept)
         thread.start()
-        yield listener.getsockname()[1]
-        thread.join()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)  # nobody may have come
+            thread.join()
 
 
 def answering(answer: bytes, received: list[bytes]) -> Callable[[socket.socket], object]:
@@ -221,6 +227,113 @@ def test_the_broker_is_not_the_one_we_trust(tmp_path: Path) -> None:
         error = failure(Broker("127.0.0.1", port, context))
     assert error.name == "broker.untrusted"
     assert "is not the one we trust: self" in error.text
+
+
+def alerting(reason: int) -> Callable[[socket.socket], object]:
+    """Whatever else speaks TLS: it ends the handshake with an alert, as anybody can."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"\x15\x03\x03\x00\x02\x02" + bytes([reason]))
+        connection.recv(1)
+
+    return serve
+
+
+def with_junk(own: Path, clients: Path) -> Callable[[socket.socket], object]:
+    """The true broker, and somebody on the way who adds to what it says."""
+    context = trusting(own, clients, ssl.PROTOCOL_TLS_SERVER)
+
+    def serve(connection: socket.socket) -> None:
+        secured = context.wrap_socket(connection, server_side=True)
+        with socket.socket(fileno=secured.detach()) as plain:
+            plain.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+            while plain.recv(4096):
+                pass
+
+    return serve
+
+
+def with_damage(own: Path, clients: Path) -> Callable[[socket.socket], object]:
+    """The true broker, and somebody on the way who damages what we say after the hello."""
+    context = trusting(own, clients, ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    def serve(connection: socket.socket) -> None:
+        arrived, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
+        session = context.wrap_bio(arrived, leaving, server_side=True)
+        arrived.write(connection.recv(4096))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            session.do_handshake()
+        connection.sendall(leaving.read())
+        answer = connection.recv(4096)
+        arrived.write(answer[:-1] + bytes([answer[-1] ^ 1]))
+        with contextlib.suppress(ssl.SSLError):
+            session.do_handshake()
+        connection.sendall(leaving.read())
+        connection.recv(4096)
+
+    return serve
+
+
+@pytest.mark.parametrize("reason", [40, 42, 44, 48, 70, 80, 116])
+def test_an_alert_of_somebody_unknown_is_no_refusal(tmp_path: Path, reason: int) -> None:
+    board = Certificates(tmp_path).issue("board")
+    context = trusting(board, board, ssl.PROTOCOL_TLS_CLIENT)
+    with server(alerting(reason)) as port:
+        assert failure(Broker("127.0.0.1", port, context)).name == "broker.no-tls"
+
+
+@pytest.mark.parametrize("disturbed", [with_junk, with_damage])
+@pytest.mark.parametrize(
+    "attempt", [lambda broker: probe(broker, "b01", timeout_s=5), probe_tls], ids=["mqtt", "tls"]
+)
+def test_a_disturbed_connection_is_no_refusal(
+    tmp_path: Path,
+    disturbed: Callable[[Path, Path], Callable[[socket.socket], object]],
+    attempt: Callable[[Broker], None],
+) -> None:
+    certificates = Certificates(tmp_path)
+    broker, board = certificates.issue("broker"), certificates.issue("board")
+    context = trusting(board, broker, ssl.PROTOCOL_TLS_CLIENT)
+    with server(disturbed(broker, board)) as port, pytest.raises(BrokerError) as caught:
+        attempt(Broker("127.0.0.1", port, context))
+    assert caught.value.name == "broker.no-answer"
+
+
+class TestSomeName:
+    def test_whoever_is_at_one_name_keeps_nobody_from_the_next(self, tmp_path: Path) -> None:
+        certificates = Certificates(tmp_path)
+        broker, board = certificates.issue("broker"), certificates.issue("board")
+        context = trusting(board, broker, ssl.PROTOCOL_TLS_CLIENT)
+        with (
+            server(tls_broker(broker, clients=board)) as port,
+            server(alerting(48), ("127.0.0.2", port)),
+            server(tls_broker(broker, clients=board), ("127.0.0.3", port)),  # not in its name
+        ):
+            named = Broker("127.0.0.2", port, context, ("127.0.0.3", "a" * 70, "127.0.0.1"))
+            assert at_some_name(named, lambda one: probe(one, "b01")).host == "127.0.0.1"
+
+    def test_a_refusal_by_the_true_broker_is_final(self, tmp_path: Path) -> None:
+        certificates = Certificates(tmp_path)
+        broker, board, other = (certificates.issue(name) for name in ("broker", "board", "other"))
+        context = trusting(board, broker, ssl.PROTOCOL_TLS_CLIENT)
+        with server(tls_broker(broker, clients=other)) as port:
+            named = Broker("127.0.0.1", port, context, ("127.0.0.2",))
+            with pytest.raises(BrokerError) as caught:
+                at_some_name(named, lambda one: probe(one, "b01"))
+        assert caught.value.name == "broker.certificate-refused"
+
+    def test_when_all_fail_each_is_told(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        with pytest.raises(BrokerError) as caught:
+            at_some_name(
+                Broker("127.0.0.1", port, None, ("a" * 70,)), lambda one: probe(one, "b01")
+            )
+        assert caught.value.name == "broker.unreachable"
+        assert f"no broker at 127.0.0.1:{port}: connection refused; " in caught.value.text
+        assert f"no broker at {'a' * 70}:{port}: " in caught.value.text
 
 
 def test_tls_to_a_plain_port(tmp_path: Path) -> None:

@@ -171,6 +171,40 @@ MODEL = '[model]\nfeatures = ["a"]\n'
         (MODEL + "zzz = 3", "unknown-key", "no known key; known here: `features`, `forbidden`"),
         (MODEL + "[broker]\nhost = 'h'\ntls = false", "bad-value", "h is another machine"),
         (MODEL + "[broker]\nhost = 'h h'", "bad-value", "expected a host name or address"),
+        (MODEL + "[broker]\nhost = 'h:8883'", "bad-value", "expected a host name or address"),
+        *(
+            (
+                f"{MODEL}[broker]\nhost = 'h'\nothers = {others}",
+                "bad-value",
+                "expected a list of at most 7 host names and addresses",
+            )
+            for others in (
+                '[""]',
+                '["h", "h:8883"]',
+                '["127.0.0.1:8883"]',
+                '["[::1]"]',
+                '["a..b"]',
+                '["."]',
+                f'["{"a" * 64}"]',
+                f'["{".".join("a" * 127)}.b"]',
+                '["a", "b", "c", "d", "e", "f", "g", "h"]',
+            )
+        ),
+        (
+            MODEL + "[broker]\nhost = 'h'\nothers = 'h'",
+            "wrong-type",
+            "others = 'h': expected a list",
+        ),
+        (
+            MODEL + "[broker]\nhost = 'h'\nothers = [1]",
+            "wrong-type",
+            "others = [1]: expected a list",
+        ),
+        (
+            MODEL + "[broker]\nhost = 'localhost'\nothers = ['::1', 'h']\ntls = false",
+            "bad-value",
+            "h is another machine",
+        ),
     ],
 )
 def test_one_mistake(write: Write, source: str, name: str, told: str) -> None:
@@ -186,6 +220,22 @@ def test_plain_mqtt_stays_on_this_machine(write: Write, host: str) -> None:
     broker = load(file, Settings).broker
     assert broker is not None
     assert broker.port == 1883
+
+
+def test_other_names_of_the_broker(write: Write) -> None:
+    others = (
+        "b",
+        "b.local",
+        "b_1.example.org.",
+        "192.168.1.10",
+        "::1",
+        "fe80::1",
+        "::ffff:10.0.0.1",
+    )
+    quoted = ", ".join(f'"{host}"' for host in others)
+    broker = load(write(f'{MODEL}[broker]\nhost = "h"\nothers = [{quoted}]'), Settings).broker
+    assert broker is not None
+    assert broker.others == others
 
 
 def test_plain_mqtt_elsewhere_must_be_insisted_on(write: Write) -> None:

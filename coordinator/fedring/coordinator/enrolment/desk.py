@@ -189,7 +189,7 @@ def _door(settings: CoordinatorSettings, topics: Topics) -> Connection | None:
     files = settings.fleet
     tls = tls_context(files.ca, files.certificate, files.key, judge_dates=True)
     return Connection(
-        Broker(settings.broker.host, settings.enrolment.port, tls),
+        Broker(settings.broker.host, settings.enrolment.port, tls, settings.broker.others),
         f"enrolment-{secrets.token_hex(8)}",
         subscriptions=topics.everywhere(EnrolmentRequest),
         persistent=False,

@@ -22,10 +22,10 @@ from fedring.device.room import free_bytes
 from fedring.device.settings import DeviceSettings
 from fedring.device.trainers import trainer_of
 from fedring.device.update.places import Places
-from fedring.shared.broker import Broker, at_some_name, probe_tls
+from fedring.shared.broker import Broker, failed_everywhere, probe_tls
 from fedring.shared.certificates import read_certificate, validity
 from fedring.shared.credentials import Credentials
-from fedring.shared.errors import UserError
+from fedring.shared.errors import BrokerError, UserError
 from fedring.shared.identity import Authority, Role
 from fedring.shared.state import prepare_folder
 from fedring.shared.tls import nameless_context
@@ -137,10 +137,24 @@ def examine_certificate(settings: DeviceSettings) -> Iterator[Finding]:
 
 
 def examine_broker(settings: DeviceSettings) -> Iterator[Finding]:
-    """See that the broker is there, is the fleet's, and takes our certificate."""
-    broker = at_some_name(_broker(settings), probe_tls)
+    """See that the broker is there, is the fleet's, and takes our certificate; at which names."""
+    broker = _broker(settings)
+    there, failures = [], []
+    for named in broker.at_each_name():
+        try:
+            probe_tls(named)
+        except BrokerError as failure:
+            if failure.name == "broker.certificate-refused":
+                raise
+            failures.append(failure)
+        else:
+            there.append(str(named))
+    if not there:
+        raise failed_everywhere(failures)
     how = "without TLS" if broker.tls is None else "over TLS"
-    yield Finding("broker", f"{broker} answers {how}")
+    answers = f"{' and '.join(there)} {'answer' if there[1:] else 'answers'} {how}"
+    text = "; ".join([answers, *(one.text for one in failures)])
+    yield Finding("broker", text, remedy=failures[0].hint if failures else "")
 
 
 def _broker(settings: DeviceSettings) -> Broker:

@@ -15,13 +15,13 @@ from typing import Any, Final, Self
 
 from attrs import field, frozen
 
+from fedring.shared.broker import HOST
 from fedring.shared.enrolment import CODE_BYTES
 from fedring.shared.errors import StateError
 from fedring.shared.state import write_file
 from fedring.shared.topics import is_name
 
 _MAX_BYTES: Final = 16 * 1024
-_HOST: Final = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
 
 
 @frozen(kw_only=True)
@@ -97,7 +97,7 @@ def forget_code(path: Path) -> bool:
 
 
 def _is_host(host: object) -> bool:
-    return isinstance(host, str) and _HOST.fullmatch(host) is not None
+    return isinstance(host, str) and re.fullmatch(HOST, host) is not None
 
 
 def _fields(path: Path) -> dict[str, Any]:

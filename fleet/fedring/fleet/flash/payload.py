@@ -29,6 +29,7 @@ from attrs import frozen
 from fedring.fleet.authority import Fleet, usual_threshold
 from fedring.fleet.updates import RecordFile
 from fedring.shared.bundles import open_bundle
+from fedring.shared.config import MOST_OTHERS
 from fedring.shared.errors import ConfigError, DataError
 from fedring.shared.identity import Authority
 from fedring.shared.signed_folders import Manifest
@@ -154,7 +155,7 @@ def _replacements(fleet: Fleet) -> Mapping[str, str]:
         'certificate = "device.crt"': 'certificate = "/var/lib/fedring/device.crt"',
         '#bootstrap = "bootstrap.json"': 'bootstrap = "/var/lib/fedring/bootstrap.json"',
         'host = "localhost"': f'host = "{fleet.broker[0]}"',
-        "#others = []": f"others = {json.dumps([*fleet.broker[1:]])}",
+        "#others = []": f"others = {json.dumps([*fleet.broker[1 : 1 + MOST_OTHERS]])}",
         'folder = "state"': 'folder = "/var/lib/fedring/state"',
         "threshold = 7": f"threshold = {usual_threshold(n_places)}",
         'file = "data.csv"': 'file = "/var/lib/fedring/data.csv"',

@@ -14,7 +14,7 @@ key; `load` reads a file into them and tells all its mistakes at once:
     settings = load(Path("coordinator.toml"), Settings)
 """
 
-from fedring.shared.config.broker import BrokerSettings
+from fedring.shared.config.broker import MOST_OTHERS, BrokerSettings
 from fedring.shared.config.kinds import (
     FunctionName,
     Kind,
@@ -32,6 +32,7 @@ from fedring.shared.config.kinds import (
 from fedring.shared.config.loading import ConfigMistakesError, Mistake, load
 
 __all__ = [
+    "MOST_OTHERS",
     "BrokerSettings",
     "ConfigMistakesError",
     "FunctionName",

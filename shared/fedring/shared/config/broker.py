@@ -8,11 +8,13 @@ from typing import Annotated
 
 from attrs import field, frozen
 
+from fedring.shared.broker import HOST
 from fedring.shared.config.kinds import flag, text, texts, whole
 
 TLS_PORT = 8883
 PLAIN_PORT = 1883
-_HOST = r"[A-Za-z0-9.:_-]{1,253}"
+MOST_OTHERS = 7
+"""Names and addresses of a broker beside the first."""
 
 
 @frozen(kw_only=True)
@@ -30,8 +32,8 @@ class BrokerSettings:
             and a half of them the broker sends our last will.
     """
 
-    host: Annotated[str, text("a host name or address", _HOST)]
-    others: Annotated[tuple[str, ...], texts("host names and addresses", _HOST, 7)] = ()
+    host: Annotated[str, text("a host name or address", HOST)]
+    others: Annotated[tuple[str, ...], texts("host names and addresses", HOST, MOST_OTHERS)] = ()
     tls: Annotated[bool, flag()] = True
     port: Annotated[int, whole(1, 65_535)] = field()
     allow_plain: Annotated[bool, flag()] = False
