@@ -331,6 +331,32 @@ def test_a_broker_is_tried_at_each_of_its_names(broker: LocalBroker, fail_fast: 
     run(story)
 
 
+def test_a_name_that_does_not_resolve_is_looked_up_once_a_try(
+    broker: LocalBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a name server that answers each look-up takes half a minute."""
+    asked = []
+    really = socket.getaddrinfo
+
+    def look_up(host: Any, *rest: Any, **more: Any) -> Any:
+        if host == "broker.local":
+            asked.append(host)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return really(host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    named = Broker("broker.local", broker.address.port, None, (broker.address.host,))
+
+    async def story() -> None:
+        async with Connection(named, "b01", backoff=QUICK) as connection:
+            assert await Client(connection).next() == Connected()
+
+    run(story)
+    assert len(asked) == 1
+    where = f"broker.local:{broker.address.port}"
+    assert f"b01: no broker at {where}: temporary failure in name resolution; " in caplog.text
+
+
 def test_leaving_while_a_silent_listener_is_tried() -> None:
     async def story() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:

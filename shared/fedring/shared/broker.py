@@ -232,15 +232,20 @@ def probe_tls(broker: Broker, *, timeout_s: float = 5, patience_s: float = 1) ->
         raise _no_answer(broker, "it hung up")
 
 
+def unreachable(broker: Broker, why: OSError | UnicodeError) -> BrokerError:
+    """What to say of a broker to which no connection can be made."""
+    return BrokerError(
+        f"no broker at {broker}: {_words(why)}",
+        name="broker.unreachable",
+        hint="start the broker, or correct its host and port in the settings",
+    )
+
+
 def _open(broker: Broker, timeout_s: float) -> socket.socket:
     try:
         plain = socket.create_connection((broker.host, broker.port), timeout_s)
     except (OSError, UnicodeError) as error:  # the latter for names that no host can have
-        raise BrokerError(
-            f"no broker at {broker}: {_words(error)}",
-            name="broker.unreachable",
-            hint="start the broker, or correct its host and port in the settings",
-        ) from error
+        raise unreachable(broker, error) from error
     if broker.tls is None:
         return plain
     try:

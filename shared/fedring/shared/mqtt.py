@@ -35,7 +35,7 @@ from attrs import define, frozen
 
 from fedring.shared.arrivals import Arrivals, Connected, Disconnected, Event, Message
 from fedring.shared.backoff import Backoff
-from fedring.shared.broker import Broker, at_some_name, probe
+from fedring.shared.broker import Broker, at_some_name, probe, unreachable
 from fedring.shared.errors import BrokerError
 from fedring.shared.packet_log import PacketLog
 from fedring.shared.traffic import Traffic
@@ -294,6 +294,9 @@ class Connection:
                 _log.warning("%s: too slow, dropped a message on %s", self.client_id, message.topic)
 
     async def _why_not(self, error: aiomqtt.MqttError) -> str:
+        if isinstance(error.__context__, socket.gaierror):
+            # Asked again, name servers that do not answer take as long again.
+            return unreachable(self.broker, error.__context__).text
         try:
             await asyncio.to_thread(self._probe, self.broker)
         except BrokerError as found:
