@@ -5,12 +5,17 @@ More of them: `fedring simulate faults`. A failing one prints itself as a test.
 
 import json
 import re
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from click.testing import CliRunner, Result
 
+from fedring.lab.processes import Child
+from fedring.lab.programs import FEDRING
 from fedring.lab.simulate import campaign, schedules
 from fedring.lab.simulate.cli import command
 from fedring.lab.simulate.network import CALM, Faults
@@ -273,3 +278,24 @@ def test_a_piece_added_in_the_wrong_place_is_seen(monkeypatch: pytest.MonkeyPatc
     )
     with pytest.raises(Broken, match="a token is the sum of the bodies that it names"):
         run(schedule())
+
+
+def test_a_killed_command_leaves_no_process_behind(tmp_path: Path) -> None:
+    one = Child.start(
+        [*FEDRING, "simulate", "faults", "--schedules=100000", "--processes=2"],
+        name="faults",
+        log=tmp_path / "log",
+    )
+    started: list[psutil.Process] = []
+    deadline = time.monotonic() + 60
+    while len(started) < 2:
+        assert one.running and time.monotonic() < deadline, one.last_words()
+        time.sleep(0.05)
+        children = psutil.Process(one.pid).children()
+        started = [child for child in children if "--multiprocessing-fork" in child.cmdline()]
+    one.send(signal.SIGKILL)
+    one.wait(60)
+    _, left = psutil.wait_procs(started, timeout=20)
+    for process in left:
+        process.kill()
+    assert not left

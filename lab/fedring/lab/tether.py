@@ -17,14 +17,26 @@ EXIT_ORPHANED = 125
 EXIT_NOT_STARTED = 126
 
 
-def main(parent: int, command: list[str]) -> int:
+def end_with(parent: int) -> None:
+    """From now on the kernel kills this process when the thread that started it ends.
+
+    Args:
+        parent: process id of whoever started this one.
+
+    Raises:
+        OSError: the kernel does not do it.
+        SystemExit: the parent has died before the kernel knew.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        sys.stderr.write(f"{command[0]}: prctl: {os.strerror(ctypes.get_errno())}\n")
-        return EXIT_NOT_STARTED
-    if os.getppid() != parent:  # it died before the kernel knew
-        return EXIT_ORPHANED
+        raise OSError(ctypes.get_errno(), f"prctl: {os.strerror(ctypes.get_errno())}")
+    if os.getppid() != parent:
+        sys.exit(EXIT_ORPHANED)
+
+
+def main(parent: int, command: list[str]) -> int:
     try:
+        end_with(parent)
         os.execv(command[0], command)  # noqa: S606  # no shell is what we want
     except OSError as error:
         sys.stderr.write(f"{command[0]}: {error.strerror}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,6 +15,7 @@ from attrs import define, field
 from fedring.lab.simulate.failures import Failure, examine
 from fedring.lab.simulate.running import Outcome
 from fedring.lab.simulate.schedules import KINDS, Schedule
+from fedring.lab.tether import end_with
 
 BATCH = 25
 """Schedules between two looks at what came out."""
@@ -137,6 +139,12 @@ def run_schedules(
             return
 
 
+def _begin(parent: int) -> None:
+    """In each process: it ends with its parent, and what was imported is no garbage."""
+    end_with(parent)
+    gc.freeze()
+
+
 def _batches(first: int, count: int, processes: int, exit_first: bool) -> Iterator[Tally]:
     end = first + count
     batches = [range(at, min(at + BATCH, end)) for at in range(first, end, BATCH)]
@@ -144,7 +152,7 @@ def _batches(first: int, count: int, processes: int, exit_first: bool) -> Iterat
         yield from (run_batch(batch, exit_first) for batch in batches)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=gc.freeze) as pool:
+    with ProcessPoolExecutor(processes, context, _begin, (os.getpid(),)) as pool:
         futures: list[Future[Tally]] = [
             pool.submit(run_batch, batch, exit_first) for batch in batches
         ]
