@@ -289,7 +289,8 @@ def test_a_killed_command_leaves_no_process_behind(tmp_path: Path) -> None:
     started: list[psutil.Process] = []
     deadline = time.monotonic() + 60
     while len(started) < 2:
-        assert one.running and time.monotonic() < deadline, one.last_words()
+        assert one.running, one.last_words()
+        assert time.monotonic() < deadline
         time.sleep(0.05)
         children = psutil.Process(one.pid).children()
         started = [child for child in children if "--multiprocessing-fork" in child.cmdline()]
