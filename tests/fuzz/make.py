@@ -49,6 +49,7 @@ from fedring.shared.models import Model, save_npz
 from fedring.shared.pairwise import RoundKey
 from fedring.shared.samples import Dataset
 from fedring.shared.signed_folders import File, Manifest
+from fedring.shared.topics import model_place
 
 P256 = bytes.fromhex("2a8648ce3d030107")
 CORPUS = Corpus(Path(__file__).parent / "corpus")
@@ -64,7 +65,8 @@ PLAN = messages.Plan(
     max_samples=512,
 )
 TERMS = messages.RingTerms(size=8, ready_s=20.0, patience_s=2.0, release_s=6.0, lap_s=20.0)
-OTHER_SOURCES = ("#folder", "#database", "#table", "#function", "#newest")
+INSTEAD = ("#litert", "#folder", "#database", "#table", "#function", "#newest")
+"""Keys of the templates that stand for others in them."""
 Good = tuple[str, str, bytes]
 
 
@@ -182,7 +184,7 @@ def wire_inputs() -> Iterator[Good]:
         "round",
         "device/b01/inbox/b02",
         "coordinator/inbox/b01",
-        f"model/{MODEL.digest.hex()}/0",
+        f"model/{model_place(MODEL.digest)}/0",
         "history/12",
         "device/b01/status",
     ):
@@ -287,7 +289,7 @@ def file_inputs(folder: Path) -> Iterator[Good]:
         every = [
             line[1:] if line.startswith("#") and " = " in line and line[1] != " " else line
             for line in template.read_text().splitlines()
-            if not line.startswith("# ") and line != "#" and not line.startswith(OTHER_SOURCES)
+            if not line.startswith("# ") and line != "#" and not line.startswith(INSTEAD)
         ]
         yield f"{part}-settings", "every-key", "\n".join(every).replace("#[", "[").encode()
     ends = date(2036, 1, 1)
