@@ -11,7 +11,7 @@ from fedring.lab.simulate.watch import Broken, Watch, can_form_a_ring, liveness
 from fedring.lab.simulate.watch.causes import AFTERMATH_S, OWN_FAULT, Causes, Span
 from fedring.shared.contributions import contribution
 from fedring.shared.envelopes import Signed
-from fedring.shared.messages import Announce
+from fedring.shared.messages import COORDINATOR_NAME, Announce
 from fedring.shared.numbers import IntVector
 
 
@@ -129,6 +129,38 @@ def test_it_sees_laps_that_are_in_vain_for_no_reason(fleet: SimulatedFleet) -> N
 
 def test_it_sees_devices_that_find_no_ring(fleet: SimulatedFleet) -> None:
     drop_unseen(fleet, "ready", "b02")
+    with pytest.raises(Broken, match="those who stay up form a ring"):
+        fleet.run_round()
+
+
+def deafen_coordinator(fleet: SimulatedFleet, seconds: float) -> None:
+    """As soon as the first `ready` has come: from then on its deadline runs."""
+    network = fleet.network
+
+    def begin() -> None:
+        network.hold(COORDINATOR_NAME, Hold.DEAF)
+        network.at(network.now + seconds, lambda: network.free(COORDINATOR_NAME, Hold.DEAF))
+
+    def a_ready_has_come() -> bool:
+        return fleet.coordinator.round is not None and bool(fleet.coordinator.round._waiting)
+
+    fleet.when(a_ready_has_come, begin)
+
+
+def test_a_coordinator_that_hears_nobody_until_the_deadline_finds_no_ring(
+    fleet: SimulatedFleet,
+) -> None:
+    deafen_coordinator(fleet, 40.0)
+    concluded = fleet.run_round()
+    assert concluded is not None
+    assert (concluded.ended.sums, concluded.ended.voids) == ((), ())
+
+
+def test_it_sees_devices_that_find_no_ring_though_the_coordinator_heard_them_again(
+    fleet: SimulatedFleet,
+) -> None:
+    drop_unseen(fleet, "ready", "b02")
+    deafen_coordinator(fleet, 3.0)
     with pytest.raises(Broken, match="those who stay up form a ring"):
         fleet.run_round()
 

@@ -12,7 +12,8 @@ members. Where something did, a void ring needs a cause at a moment that explain
   coordinator just then, and nothing of its answers could get through in the end: no `CALM_S`, or
   two messages lost. Without a call: something was wrong with a member or the coordinator in that
   very lap, or messages were lost, more than one;
-- *no ring at all*: too few were sound and seen all the while to meet each other's thresholds.
+- *no ring at all*: too few were sound and seen all the while to meet each other's thresholds, or
+  there was no `WORK_AND_READY_S` in which the coordinator was sound.
 
 What the coordinator did not live to end is no ring's affair: the round is void, and the next one
 goes on.
@@ -37,6 +38,8 @@ from fedring.shared.messages import COORDINATOR_NAME, MAX_LAPS, Message, Ready, 
 
 CALM_S = 2.5
 """Time for a question to be asked three times and answered, each way half a second and more."""
+WORK_AND_READY_S = 3.0 + CALM_S
+"""Time for the longest work, and to be told that it is done."""
 LEAST_LOST = 2
 """Messages between two whose loss leaves a question of one patience unanswered."""
 LONGEST_RING_S = (
@@ -183,8 +186,9 @@ class Liveness(Check):
             and not running.bench.rounds_left(one.identity.number, running.number)
         ]
         where = round_of(concluded.announce.message)
-        formed = not can_form_a_ring(thresholds)
-        require(formed, "those who stay up form a ring", where, thresholds)
+        calm_s = causes.longest_calm_s((COORDINATOR_NAME,), when)
+        excused = calm_s < WORK_AND_READY_S or not can_form_a_ring(thresholds)
+        require(excused, "those who stay up form a ring", where, thresholds, calm_s)
 
     def _in_time(self, course: Course) -> None:
         now = self.fleet.network.now
