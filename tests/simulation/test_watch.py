@@ -165,6 +165,21 @@ def test_it_sees_devices_that_find_no_ring_though_the_coordinator_heard_them_aga
         fleet.run_round()
 
 
+@pytest.mark.parametrize("deaf_s", [0.0, 0.5])
+def test_it_sees_a_round_that_ends_without_a_ring_long_before_its_deadline(
+    fleet: SimulatedFleet, deaf_s: float
+) -> None:
+    def close() -> None:
+        assert fleet.coordinator.round is not None
+        fleet.coordinator.round._closed = True
+
+    if deaf_s:
+        deafen_coordinator(fleet, deaf_s)
+    fleet.when(lambda: bool(fleet.coordinator.round and fleet.coordinator.round._waiting), close)
+    with pytest.raises(Broken, match="those who stay up form a ring"):
+        fleet.run_round()
+
+
 def test_it_sees_a_ring_that_does_not_end(
     fleet: SimulatedFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

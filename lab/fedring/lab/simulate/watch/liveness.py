@@ -13,7 +13,7 @@ members. Where something did, a void ring needs a cause at a moment that explain
   two messages lost. Without a call: something was wrong with a member or the coordinator in that
   very lap, or messages were lost, more than one;
 - *no ring at all*: too few were sound and seen all the while to meet each other's thresholds, or
-  there was no `WORK_AND_READY_S` in which the coordinator was sound.
+  until the deadline there was no `WORK_AND_READY_S` in which the coordinator was sound.
 
 What the coordinator did not live to end is no ring's affair: the round is void, and the next one
 goes on.
@@ -187,7 +187,8 @@ class Liveness(Check):
         ]
         where = round_of(concluded.announce.message)
         calm_s = causes.longest_calm_s((COORDINATOR_NAME,), when)
-        excused = calm_s < WORK_AND_READY_S or not can_form_a_ring(thresholds)
+        waited = when.end - when.begin >= QUICK.ready_s
+        excused = (waited and calm_s < WORK_AND_READY_S) or not can_form_a_ring(thresholds)
         require(excused, "those who stay up form a ring", where, thresholds, calm_s)
 
     def _in_time(self, course: Course) -> None:
